@@ -1,0 +1,181 @@
+// The only file that knows Python. Shapes and ranges are checked in spotfast/ops; here only dtypes are
+// (noconvert).
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "negatives.h"
+#include "permutation.h"
+#include "philox.h"
+#include "scores.h"
+#include "windows.h"
+
+namespace py = pybind11;
+using namespace spotfast;
+
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+Array<uint32_t> py_draws(uint64_t seed, uint32_t epoch, uint32_t stream, uint64_t start, int64_t count,
+                         uint32_t attempt, int threads) {
+    Array<uint32_t> out(count);
+    uint32_t* data = out.mutable_data();
+    py::gil_scoped_release release;
+    draws({seed, epoch, static_cast<Stream>(stream), attempt}, start, count, threads, data);
+    return out;
+}
+
+Array<int64_t> py_permutation(uint64_t seed, uint32_t epoch, uint64_t n, uint64_t start, int64_t count, int threads) {
+    Array<int64_t> out(count);
+    int64_t* data = out.mutable_data();
+    py::gil_scoped_release release;
+    permutation(seed, epoch, n, start, count, threads, data);
+    return out;
+}
+
+// Makes the (samples, slots) result and fills it without the interpreter's lock.
+template <class Fill>
+Array<int64_t> negatives_array(const NegativesRequest& request, const Fill& fill) {
+    Array<int64_t> out({request.stop - request.start, request.slots});
+    int64_t* data = out.mutable_data();
+    py::gil_scoped_release release;
+    fill(data);
+    return out;
+}
+
+Array<int64_t> py_uniform(uint64_t seed, uint32_t epoch, int64_t start, int64_t stop, int64_t slots, int64_t num_items,
+                          int64_t first_item, int threads) {
+    const NegativesRequest request{seed, epoch, start, stop, slots, num_items};
+    return negatives_array(request, [&](int64_t* out) { uniform_negatives(request, first_item, threads, out); });
+}
+
+Array<int64_t> py_unseen(uint64_t seed, uint32_t epoch, int64_t start, int64_t stop, int64_t slots, int64_t num_items,
+                         const Array<int64_t>& users, const Array<int64_t>& indptr, const Array<int32_t>& items,
+                         int threads) {
+    const NegativesRequest request{seed, epoch, start, stop, slots, num_items};
+    const PositivesView positives{indptr.data(), items.data()};
+    const int64_t* user_data = users.data();
+    return negatives_array(request,
+                           [&](int64_t* out) { unseen_negatives(request, user_data, positives, threads, out); });
+}
+
+Array<int64_t> py_popularity(uint64_t seed, uint32_t epoch, int64_t start, int64_t stop, int64_t slots,
+                             int64_t num_items, const Array<uint32_t>& thresholds, const Array<int64_t>& users,
+                             const Array<int64_t>& indptr, const Array<int32_t>& items, int threads) {
+    const NegativesRequest request{seed, epoch, start, stop, slots, num_items};
+    const PositivesView positives{indptr.data(), items.data()};
+    const int64_t* user_data = users.data();
+    const uint32_t* threshold_data = thresholds.data();
+    return negatives_array(request, [&](int64_t* out) {
+        popularity_negatives(request, threshold_data, user_data, positives, threads, out);
+    });
+}
+
+template <class Timestamp>
+py::tuple py_histories(const Array<int32_t>& user_ids, const Array<int32_t>& item_ids,
+                       const Array<Timestamp>& timestamps, int64_t num_users, int threads) {
+    const int64_t count = user_ids.size();
+    Array<int64_t> indptr(num_users + 1);
+    Array<int32_t> items(count);
+    const int32_t *user_data = user_ids.data(), *item_data = item_ids.data();
+    const Timestamp* time_data = timestamps.data();
+    int64_t* indptr_data = indptr.mutable_data();
+    int32_t* items_data = items.mutable_data();
+    {
+        py::gil_scoped_release release;
+        histories(user_data, item_data, time_data, count, num_users, threads, indptr_data, items_data);
+    }
+    return py::make_tuple(indptr, items);
+}
+
+py::tuple py_windows(const Array<int64_t>& indptr, const Array<int32_t>& items, int64_t length, int64_t min_length,
+                     int64_t step, int threads) {
+    const int64_t num_users = indptr.size() - 1;
+    const WindowShape shape{length, min_length, step};
+    Array<int64_t> offsets(num_users + 1);
+    window_offsets(indptr.data(), num_users, shape, offsets.mutable_data());
+    const int64_t count = offsets.data()[num_users];
+    Array<int32_t> sequences({count, length});
+    Array<int32_t> user_ids(count);
+    const int64_t *indptr_data = indptr.data(), *offset_data = offsets.data();
+    const int32_t* items_data = items.data();
+    int32_t *sequence_data = sequences.mutable_data(), *user_data = user_ids.mutable_data();
+    {
+        py::gil_scoped_release release;
+        windows(indptr_data, items_data, num_users, shape, offset_data, threads, sequence_data, user_data);
+    }
+    return py::make_tuple(sequences, user_ids);
+}
+
+using OptionalBiases = std::optional<Array<float>>;
+
+VectorsView view(const Array<float>& vectors, const OptionalBiases& biases) {
+    return {vectors.data(), biases ? biases->data() : nullptr, vectors.shape(0)};
+}
+
+void py_scores(const Array<float>& user_vectors, const OptionalBiases& user_biases, const Array<float>& item_vectors,
+               const OptionalBiases& item_biases, Array<float>& out, int threads) {
+    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const int64_t dim = user_vectors.shape(1);
+    float* data = out.mutable_data();
+    py::gil_scoped_release release;
+    scores(users, items, dim, threads, data);
+}
+
+Array<float> py_pair_scores(const Array<float>& user_vectors, const OptionalBiases& user_biases,
+                            const Array<float>& item_vectors, const OptionalBiases& item_biases,
+                            const Array<int64_t>& user_index, const Array<int64_t>& item_index, int threads) {
+    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const int64_t dim = user_vectors.shape(1), pairs = user_index.size();
+    Array<float> out(pairs);
+    const int64_t *user_data = user_index.data(), *item_data = item_index.data();
+    float* data = out.mutable_data();
+    py::gil_scoped_release release;
+    pair_scores(users, items, dim, user_data, item_data, pairs, threads, data);
+    return out;
+}
+
+// Whether this CPU can run the build with AVX2 and FMA.
+bool cpu_has_avx2_fma() {
+#if defined(__GNUC__) && defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return false;
+#endif
+}
+
+}  // namespace
+
+PYBIND11_MODULE(SPOTFAST_MODULE, m) {
+    m.doc() = "C++ engine of spotfast. Called through spotfast.ops, which checks the arguments.";
+    m.attr("popularity_attempts") = kPopularityAttempts;
+    m.def("cpu_has_avx2_fma", &cpu_has_avx2_fma);
+    m.def("draws", &py_draws, py::arg("seed"), py::arg("epoch"), py::arg("stream"), py::arg("start"), py::arg("count"),
+          py::arg("attempt"), py::arg("threads"));
+    m.def("permutation", &py_permutation, py::arg("seed"), py::arg("epoch"), py::arg("n"), py::arg("start"),
+          py::arg("count"), py::arg("threads"));
+    m.def("uniform_negatives", &py_uniform, py::arg("seed"), py::arg("epoch"), py::arg("start"), py::arg("stop"),
+          py::arg("slots"), py::arg("num_items"), py::arg("first_item"), py::arg("threads"));
+    m.def("unseen_negatives", &py_unseen, py::arg("seed"), py::arg("epoch"), py::arg("start"), py::arg("stop"),
+          py::arg("slots"), py::arg("num_items"), py::arg("users").noconvert(), py::arg("indptr").noconvert(),
+          py::arg("items").noconvert(), py::arg("threads"));
+    m.def("popularity_negatives", &py_popularity, py::arg("seed"), py::arg("epoch"), py::arg("start"), py::arg("stop"),
+          py::arg("slots"), py::arg("num_items"), py::arg("thresholds").noconvert(), py::arg("users").noconvert(),
+          py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("threads"));
+    m.def("histories", &py_histories<int64_t>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
+          py::arg("timestamps").noconvert(), py::arg("num_users"), py::arg("threads"));
+    m.def("histories", &py_histories<double>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
+          py::arg("timestamps").noconvert(), py::arg("num_users"), py::arg("threads"));
+    m.def("windows", &py_windows, py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("length"),
+          py::arg("min_length"), py::arg("step"), py::arg("threads"));
+    m.def("scores", &py_scores, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
+          py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(), py::arg("out").noconvert(),
+          py::arg("threads"));
+    m.def("pair_scores", &py_pair_scores, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
+          py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(), py::arg("user_index").noconvert(),
+          py::arg("item_index").noconvert(), py::arg("threads"));
+}

@@ -1,0 +1,32 @@
+// Users' histories in time order, and the left-padded windows cut from them.
+#pragma once
+
+#include <cstdint>
+
+namespace spotfast {
+
+// Groups interactions by user, each user's in the order of their timestamps, equal timestamps in input order.
+// indptr has num_users + 1 entries, items and user_ids `count`.
+template <class Timestamp>
+void histories(const int32_t* user_ids, const int32_t* item_ids, const Timestamp* timestamps, int64_t count,
+               int64_t num_users, int threads, int64_t* indptr, int32_t* items);
+
+struct WindowShape {
+    int64_t length, min_length, step;
+
+    // How many windows a history of `size` items gives: they end at size, size - step, ... and hold >=
+    // min_length.
+    int64_t count(int64_t size) const {
+        const int64_t least = min_length > 1 ? min_length : 1;
+        return least > length || size < least ? 0 : (size - least) / step + 1;
+    }
+};
+
+// offsets[u] = number of windows of the users before u; offsets has num_users + 1 entries.
+void window_offsets(const int64_t* indptr, int64_t num_users, const WindowShape& shape, int64_t* offsets);
+
+// Writes all windows of all users: newest first, padded on the left with 0.
+void windows(const int64_t* indptr, const int32_t* items, int64_t num_users, const WindowShape& shape,
+             const int64_t* offsets, int threads, int32_t* sequences, int32_t* user_ids);
+
+}  // namespace spotfast

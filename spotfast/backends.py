@@ -1,0 +1,118 @@
+"""The engines that can run an operation, and the choice between them.
+
+- `native`: the C++ extension, compiled for any CPU and, on x86-64, once more for AVX2 and FMA;
+- `numba`: Numba, parallel over users;
+- `triton`: Triton kernels, on CUDA devices (and on the CPU in Triton's interpreter, for tests);
+- `reference`: plain PyTorch and numpy, on any device. All others are tested against it.
+
+Environment:
+    SPOTFAST_ISA=baseline   use the extension's build for any CPU where the CPU has AVX2 and FMA, too.
+    SPOTFAST_BACKEND=reference   use the reference for every operation that is not asked to run elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+import torch
+
+from spotfast import validation
+
+REINSTALL = "pip install --force-reinstall --no-deps --no-binary spotfast spotfast"
+
+# What may run each operation, best first, by the type of the device that holds the tensors.
+OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "philox": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
+    "permutation": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
+    "negatives": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
+    "windows": {"cpu": ("native", "reference")},
+    "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
+    "ranks": {"cpu": ("numba", "reference")},
+    "topk": {"cpu": ("numba", "reference")},
+    "row_update": {"cpu": ("reference",), "cuda": ("reference",)},
+}
+
+
+def choose(operation: str, device: torch.device | str = "cpu", backend: str = "auto") -> str:
+    """Return the backend that runs `operation` for tensors on `device`.
+
+    Args:
+        operation: a key of `OPERATIONS`.
+        device: where the tensors are.
+        backend: "auto" (the best one available) or a name.
+
+    Raises:
+        ValueError: for a backend that does not exist for this operation.
+        RuntimeError: for a backend that is named but cannot run here; the message says why.
+    """
+    device = torch.device(device)
+    candidates = OPERATIONS[operation].get(device.type, ("reference",))
+    if backend == "auto":
+        if os.environ.get("SPOTFAST_BACKEND") == "reference":
+            return "reference"
+        return next(name for name in candidates if missing(name, device) is None)
+    known = {name for names in OPERATIONS[operation].values() for name in names}
+    validation.choice("backend", backend, ["auto", *sorted(known)])
+    reason = missing(backend, device)
+    if reason is not None:
+        raise RuntimeError(f"backend {backend!r} cannot run {operation} on {device}: {reason}")
+    return backend
+
+
+def missing(backend: str, device: torch.device) -> str | None:
+    """Return why `backend` cannot run on `device` here, or None if it can."""
+    if backend == "reference":
+        return None
+    if backend == "triton":
+        return _triton_missing(device)
+    if device.type != "cpu":
+        return f"it runs on the CPU, the tensors are on {device}"
+    if backend == "numba":
+        return None if importlib.util.find_spec("numba") else "numba is not installed: pip install numba"
+    return _load_native()[1]
+
+
+def native() -> ModuleType:
+    """Return the C++ extension: the build for this CPU."""
+    module, reason = _load_native()
+    if module is None:
+        raise RuntimeError(reason)
+    return module
+
+
+def native_isa() -> str | None:
+    """Return the instruction set of the extension in use: "avx2", "baseline", or None without the extension."""
+    module = _load_native()[0]
+    if module is None:
+        return None
+    return "avx2" if module.__name__.endswith("avx2") else "baseline"
+
+
+def num_threads() -> int:
+    """Return how many threads an operation uses: as many as torch does."""
+    return torch.get_num_threads()
+
+
+@functools.cache
+def _load_native() -> tuple[ModuleType | None, str | None]:
+    try:
+        module = importlib.import_module("spotfast._native")
+    except ImportError as error:
+        return None, f"the C++ extension is missing ({error}): install a C++ compiler, then {REINSTALL}"
+    isa = os.environ.get("SPOTFAST_ISA", "auto")
+    validation.choice("SPOTFAST_ISA", isa, ["auto", "baseline"])
+    if isa == "auto" and module.cpu_has_avx2_fma() and importlib.util.find_spec("spotfast._native_avx2"):
+        module = importlib.import_module("spotfast._native_avx2")
+    return module, None
+
+
+def _triton_missing(device: torch.device) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: pip install 'spotfast[triton]'"
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"it runs on CUDA devices, the tensors are on {device}"
+    return None

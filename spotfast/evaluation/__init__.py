@@ -1,0 +1,5 @@
+"""How good a model's predictions are: ranking scores for implicit feedback, errors for ratings."""
+
+from spotfast.evaluation.scores import mrr_score, precision_recall_score, rmse_score
+
+__all__ = ["mrr_score", "precision_recall_score", "rmse_score"]

@@ -1,0 +1,135 @@
+"""Spotlight's scores for factorization models, and for anything else with `predict(user)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spotfast import validation
+from spotfast.evaluation.scoring import score_blocks
+from spotfast.interactions import Interactions
+from spotfast.ops.ranks import ranks
+from spotfast.ops.topk import topk
+from spotfast.rows import Rows
+
+
+def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
+    """Mean reciprocal rank of each user's test items: the mean of `1 / rank` over all their distinct test items.
+
+    Items are ranked by descending score, ties share their average rank. Training items are moved behind all others
+    and tie there, test items among them too. Rating values are ignored, even 0.
+
+    Args:
+        model: a fitted model, or anything whose `predict(user)` gives the scores of all items.
+        test: `Interactions`, or anything with `.tocsr()`, a scipy matrix for example: users x items.
+        train: the same, or None: items to leave out of each user's ranking.
+
+    Returns:
+        float64 array, one value in (0, 1] per user with test items, users ascending.
+
+    Raises:
+        ValueError: for ids beyond the model and for predictions that are NaN, naming the user.
+        TypeError: for arguments without `.tocsr()` or `predict`.
+
+    Example:
+        >>> class Popularity:
+        ...     def predict(self, user):
+        ...         return np.array([0.1, 0.7, 0.2])
+        >>> mrr_score(Popularity(), Interactions([0, 1], [2, 1], num_items=3))
+        array([0.5, 1. ])
+    """
+    results = [np.zeros(0)]
+    for scores, targets, excluded in _blocks(model, test, train):
+        reciprocal = 1.0 / ranks(scores, targets, excluded)
+        results.append(np.add.reduceat(reciprocal, targets.indptr[:-1]) / targets.counts())
+    return np.concatenate(results)
+
+
+def precision_recall_score(
+    model: Any, test: Any, train: Any = None, k: int | Sequence[int] | NDArray[np.integer[Any]] = 10
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision and recall among the k best items: `hits / min(k, num_items)` and `hits / test items`, per user.
+
+    Items are ranked by descending score, of equal scores the lower id first. Training items are never among the best:
+    where fewer than k items are left, the list is shorter.
+
+    Args:
+        model: a fitted model, or anything whose `predict(user)` gives the scores of all items.
+        test: `Interactions`, or anything with `.tocsr()`, a scipy matrix for example: users x items.
+        train: the same, or None: items to leave out of each user's ranking.
+        k: how many items count, at least 1; or several such numbers, in any order.
+
+    Returns:
+        (precision, recall), float64 arrays, users with test items ascending: of shape (users,) for one k,
+        (users, len(k)) for several.
+
+    Raises:
+        ValueError: for a k below 1, ids beyond the model, and predictions that are NaN, naming the user.
+        TypeError: for arguments without `.tocsr()` or `predict`, and for a k that is not an integer.
+
+    Example:
+        >>> class Popularity:
+        ...     def predict(self, user):
+        ...         return np.array([0.1, 0.7, 0.2])
+        >>> precision_recall_score(Popularity(), Interactions([0, 1], [2, 1], num_items=3), k=2)
+        (array([0.5, 0.5]), array([1., 1.]))
+    """
+    several = np.ndim(k) > 0
+    cutoffs = np.array([validation.integer("k", value, 1) for value in (np.ravel(k) if several else [k])])
+    if len(cutoffs) == 0:
+        raise ValueError("k must hold at least one integer of at least 1, got none")
+    precisions, recalls = [np.zeros((0, len(cutoffs)))], [np.zeros((0, len(cutoffs)))]
+    for scores, targets, excluded in _blocks(model, test, train):
+        cut = np.minimum(cutoffs, scores.shape[1])
+        hits = np.cumsum(_is_target(topk(scores, int(cut.max()), excluded), targets, scores.shape[1]), axis=1)
+        hits = hits[:, cut - 1]
+        precisions.append(hits / cut)
+        recalls.append(hits / targets.counts()[:, np.newaxis])
+    precision, recall = np.concatenate(precisions), np.concatenate(recalls)
+    return (precision, recall) if several else (precision[:, 0], recall[:, 0])
+
+
+def rmse_score(model: Any, test: Interactions) -> float:
+    """Root mean squared error of the predicted ratings: `sqrt(mean((rating - prediction)^2))`.
+
+    Args:
+        model: a fitted explicit model, or anything whose `predict(user_ids, item_ids)` gives the ratings of pairs.
+        test: interactions with ratings.
+
+    Returns:
+        The error, in units of the ratings.
+
+    Raises:
+        ValueError: if there are no interactions or no ratings.
+    """
+    if getattr(test, "ratings", None) is None:
+        raise ValueError("ratings are needed for the error of predicted ratings, got test data without them")
+    if len(test) == 0:
+        raise ValueError("test must not be empty, got 0 interactions")
+    predictions = np.asarray(model.predict(test.user_ids, test.item_ids))
+    return float(np.sqrt(((test.ratings - predictions) ** 2).mean()))
+
+
+def _blocks(model: Any, test: Any, train: Any) -> Iterator[tuple[NDArray[Any], Rows, Rows | None]]:
+    """Scores, test items and training items of the users with test items, some users at a time."""
+    targets = Rows.from_matrix("test", test)
+    excluded = None if train is None else Rows.from_matrix("train", train)
+    if excluded is not None and len(excluded) != len(targets):
+        raise ValueError(f"train must have as many users as test ({len(targets)}), got {len(excluded)}")
+    users = np.flatnonzero(targets.counts())
+    if len(users) == 0:
+        return
+    for block, scores in score_blocks(model, users):
+        yield scores, targets.take(block), None if excluded is None else excluded.take(block)
+
+
+def _is_target(best: NDArray[np.int64], targets: Rows, num_items: int) -> NDArray[np.bool_]:
+    """Which of the best items (U, k) are targets of their row; -1 never is."""
+    rows = np.arange(len(best))[:, np.newaxis]
+    keys = np.repeat(np.arange(len(targets)), targets.counts()) * num_items + targets.items  # ascending
+    wanted = np.where(best >= 0, rows * num_items + best, -1)
+    position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return keys[position] == wanted

@@ -1,0 +1,83 @@
+"""Rows of predictions, some users at a time: in blocks where the model can, one `predict` per user where not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spotfast.factorization.model import FactorizationModel
+
+BLOCK_BYTES = 8 << 20  # rows in work at a time: written by one kernel and read by the next while still in cache
+
+
+def score_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Predict all items for each user.
+
+    Args:
+        model: anything with `predict(user)`, which gives one score per item.
+        users: the users, not empty.
+
+    Yields:
+        Some of the users, in order, and their scores (U, num_items), float32 or float64. The array is reused.
+
+    Raises:
+        TypeError: if the model has no `predict`.
+        ValueError: for predictions of different lengths, and for NaN, naming the user.
+    """
+    if not hasattr(model, "predict"):
+        raise TypeError(f"model must have a method predict(user), got {type(model).__name__}")
+    blocks = _matrix_blocks(model, users) if _has_own_predict(model) else _predict_blocks(model, users)
+    for block, scores in blocks:
+        _check_not_nan(block, scores)
+        yield block, scores
+
+
+def _has_own_predict(model: Any) -> bool:
+    """Tell whether `predict` is the library's, so that whole blocks can be computed at once with the same bits."""
+    return isinstance(model, FactorizationModel) and type(model).predict is FactorizationModel.predict
+
+
+def _matrix_blocks(
+    model: FactorizationModel, users: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    scorer = model._scorer()
+    assert model._num_items is not None and model._num_users is not None
+    if users.max() >= model._num_users:
+        raise ValueError(f"test must hold users below {model._num_users}, the size of the model, got {users.max()}")
+    size = max(1, BLOCK_BYTES // (4 * model._num_items))
+    buffer = torch.empty(min(size, len(users)), model._num_items, device=model.device)
+    for start in range(0, len(users), size):
+        block = users[start : start + size]
+        scores = scorer.matrix(model._tensor(block), out=buffer[: len(block)])
+        yield block, scores.cpu().numpy()
+
+
+def _predict_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    first = _predict(model, int(users[0]))
+    size = max(1, BLOCK_BYTES // first.nbytes)
+    for start in range(0, len(users), size):
+        block = users[start : start + size]
+        rows = [_predict(model, int(user)) for user in block]
+        for user, row in zip(block, rows, strict=True):
+            if len(row) != len(first):
+                raise ValueError(f"model must predict {len(first)} items for every user, got {len(row)} for {user}")
+        yield block, np.stack(rows)
+
+
+def _predict(model: Any, user: int) -> NDArray[Any]:
+    row = np.asarray(model.predict(user))
+    if row.ndim != 1 or row.size == 0:
+        raise ValueError(f"model must predict an array of shape (num_items,), got {row.shape} for user {user}")
+    return row if row.dtype == np.float32 else row.astype(np.float64)
+
+
+def _check_not_nan(users: NDArray[np.int64], scores: NDArray[Any]) -> None:
+    # A sum is the quickest look at a row. It may be NaN for infinities of both signs, which are scores like others.
+    for row in np.flatnonzero(np.isnan(scores.sum(axis=1))):
+        if np.isnan(scores[row]).any():
+            item = int(np.argmax(np.isnan(scores[row])))
+            raise ValueError(f"the prediction of user {users[row]} for item {item} is NaN: it cannot be ranked")

@@ -1,0 +1,1 @@
+"""Matrix factorization models for implicit and explicit feedback."""

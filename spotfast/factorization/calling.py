@@ -1,0 +1,44 @@
+"""How a network is called for scores: a plain `BilinearNet` for many candidates at once, anyone's pair by pair."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from spotfast.factorization.representations import BilinearNet
+
+
+def is_plain_bilinear(net: nn.Module) -> bool:
+    """Tell whether the network is a `BilinearNet` whose `forward` nobody has replaced or hooked into."""
+    return type(net) is BilinearNet and not net._forward_hooks and not net._forward_pre_hooks
+
+
+def pair_scores(net: nn.Module, users: Tensor, items: Tensor) -> Tensor:
+    """Score pairs (B,) of users and items.
+
+    Raises:
+        ValueError: if the network does not give one score per pair.
+    """
+    scores = net(users, items)
+    if not isinstance(scores, Tensor) or scores.numel() != len(users):
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"representation must return scores of shape ({len(users)},), got {got}")
+    return scores.reshape(len(users))
+
+
+def candidate_scores(net: nn.Module, users: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Score a positive and n negatives per user.
+
+    Args:
+        net: the network.
+        users: int64 tensor of shape (B,).
+        candidates: int64 tensor of shape (B, 1 + n), the positive in the first column.
+
+    Returns:
+        Scores of the positives (B,) and of the negatives (n, B).
+    """
+    if isinstance(net, BilinearNet) and is_plain_bilinear(net):
+        scores = net.score_candidates(users, candidates)
+        return scores[:, 0], scores[:, 1:].T
+    slots = candidates.shape[1] - 1
+    negatives = candidates[:, 1:].T.reshape(-1)  # slot by slot, so that the users repeat as a whole
+    return pair_scores(net, users, candidates[:, 0]), pair_scores(net, users.repeat(slots), negatives).view(slots, -1)

@@ -1,0 +1,137 @@
+"""What the implicit and the explicit factorization model share: checks, fitting, prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from spotfast import validation
+from spotfast.factorization.representations import BilinearNet
+from spotfast.factorization.scoring import Scorer, make_scorer
+from spotfast.interactions import Interactions
+from spotfast.model import Model
+from spotfast.training.factorization import FactorizationTask
+from spotfast.training.loop import Trainer
+
+
+class FactorizationModel(Model):
+    """Base of the factorization models."""
+
+    def fit(self, interactions: Interactions, verbose: bool = False) -> None:
+        """Train for `n_iter` epochs. Called again, training goes on: weights, optimizer and random stream continue.
+
+        Args:
+            interactions: what to learn from. In later calls, ids must be within the sizes of the first.
+            verbose: show a progress bar, and print the loss of every epoch.
+
+        Raises:
+            ValueError: for invalid interactions or ids beyond the model (the model is unchanged), or if the loss of an
+                epoch is not finite.
+            TypeError: for anything but `Interactions`.
+        """
+        self._check_interactions(interactions)
+        if self._net is None:
+            self._initialize(interactions.num_users, interactions.num_items)
+        assert self._net is not None and self._optimizer is not None
+        trainer = Trainer(self._net, self._optimizer, self._batch_size, self.history)
+        trainer.run(self._task(interactions, self._net), self._n_iter, verbose)
+
+    def predict(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
+        """Predict scores of users for items. The score of a pair does not depend on what else is asked for.
+
+        Args:
+            user_ids: one user, or an array of users.
+            item_ids: items, an array of shape (n,) or (n, 1). Default: all items.
+
+        Returns:
+            A new float32 array:
+
+            - one user, no items: scores of all items, shape (num_items,);
+            - one user, n items: shape (n,);
+            - n users, n items: scores of the n pairs, shape (n,);
+            - n > 1 users, no items: shape (n, num_items).
+
+        Raises:
+            ValueError: if the model has not been fitted, for ids beyond it, for different numbers of users and items.
+            TypeError: for ids that are not integers.
+        """
+        scorer = self._scorer()
+        assert self._num_users is not None and self._num_items is not None
+        users = _flat_ids("user_ids", user_ids, self._num_users, "num_users")
+        if item_ids is None:
+            scores = scorer.matrix(self._tensor(users))
+            return _fresh(scores[0] if len(users) == 1 else scores)
+        items = _flat_ids("item_ids", item_ids, self._num_items, "num_items")
+        if len(users) == 1:
+            users = np.repeat(users, len(items))
+        if len(users) != len(items):
+            raise ValueError(f"user_ids must be one user, or one per item ({len(items)}), got {len(users)}")
+        return _fresh(scorer.pairs(self._tensor(users), self._tensor(items)))
+
+    def _link(self, scores: Tensor) -> Tensor:
+        """Map the network's scores to predictions."""
+        return scores
+
+    def _task(self, interactions: Interactions, net: nn.Module) -> FactorizationTask:
+        """Return what the fit loop trains on."""
+        raise NotImplementedError
+
+    def _make_net(self, num_users: int, num_items: int) -> nn.Module:
+        return BilinearNet(num_users, num_items, self._embedding_dim, sparse=self._sparse)
+
+    def _scorer(self) -> Scorer:
+        if self._net is None or self._num_items is None:
+            raise ValueError("the model has not been fitted: call fit first")
+        return make_scorer(self._net, self._num_items, self._link)
+
+    def _tensor(self, ids: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(ids.astype(np.int64)).to(self._device)
+
+    def _check_interactions(self, interactions: Interactions) -> None:
+        if not isinstance(interactions, Interactions):
+            raise TypeError(f"interactions must be Interactions, got {type(interactions).__name__}")
+        interactions.check()
+        if len(interactions) == 0:
+            raise ValueError("interactions must not be empty, got 0 interactions")
+        for name, ids, size in (
+            ("user_ids", interactions.user_ids, self._num_users),
+            ("item_ids", interactions.item_ids, self._num_items),
+        ):
+            if size is not None and ids.max() >= size:
+                raise ValueError(
+                    f"{name} must be below {size}, the size of the model since its first fit, got {ids.max()}. "
+                    f"To leave room for more, declare num_users and num_items of the first interactions"
+                )
+        self._check_tables(interactions)
+
+    def _check_tables(self, interactions: Interactions) -> None:
+        """Raise if a representation that was passed in has tables too small for the data."""
+        net = self._representation
+        if self._net is not None or not isinstance(net, BilinearNet):
+            return
+        for name, table, size in (
+            ("num_users", net.user_biases, interactions.num_users),
+            ("num_items", net.item_biases, interactions.num_items),
+        ):
+            rows = table.num_embeddings
+            if rows < size:
+                raise ValueError(f"representation must have {name} of at least {size}, as the interactions, got {rows}")
+
+
+def _flat_ids(name: str, ids: Any, size: int, size_name: str) -> NDArray[np.integer[Any]]:
+    array = validation.as_integers(name, ids)
+    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
+        raise ValueError(f"{name} must be an integer or an array of shape (n,) or (n, 1), got shape {array.shape}")
+    array = array.reshape(-1)
+    if len(array) == 0:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+    validation.check_id_range(name, array, size, size_name)
+    return array
+
+
+def _fresh(scores: Tensor) -> NDArray[np.float32]:
+    return np.array(scores.cpu().numpy(), np.float32)

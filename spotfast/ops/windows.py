@@ -1,0 +1,88 @@
+"""Sequence windows of users' histories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spotfast import backends, validation
+from spotfast.reference import windows as reference
+
+
+def histories(
+    user_ids: NDArray[np.integer[Any]],
+    item_ids: NDArray[np.integer[Any]],
+    timestamps: NDArray[Any],
+    num_users: int,
+    *,
+    backend: str = "auto",
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Group items by user, each user's in the order of their timestamps; equal timestamps keep their order.
+
+    Args:
+        user_ids: (N,) integers in [0, num_users).
+        item_ids: (N,) integers in [0, 2**31 - 2].
+        timestamps: (N,) finite numbers or datetime64.
+        num_users: the number of users.
+        backend: "auto", "native" or "reference".
+
+    Returns:
+        indptr, int64 of shape (num_users + 1,), and items, int32 of shape (N,): the history of user u is
+        `items[indptr[u]:indptr[u + 1]]`.
+
+    Example:
+        >>> indptr, items = histories(np.array([1, 0, 1]), np.array([5, 6, 7]), np.array([2, 1, 1]), 2)
+        >>> indptr.tolist(), items.tolist()
+        ([0, 1, 3], [6, 7, 5])
+    """
+    users = validation.ids("user_ids", user_ids, num_users, "num_users").astype(np.int32)
+    items = validation.ids("item_ids", item_ids).astype(np.int32)
+    times = validation.numbers("timestamps", timestamps, len(users), kinds="fiuM")
+    if len(items) != len(users):
+        raise ValueError(f"item_ids must have the length of user_ids ({len(users)}), got {len(items)}")
+    times = times.astype(np.float64 if times.dtype.kind == "f" else np.int64)
+    if backends.choose("windows", "cpu", backend) == "native":
+        threads = backends.num_threads()
+        indptr, grouped = backends.native().histories(users, items, times, num_users, threads)
+        return indptr, grouped
+    return reference.histories(users, items, times, num_users)
+
+
+def windows(
+    indptr: NDArray[np.int64],
+    items: NDArray[np.int32],
+    length: int,
+    min_length: int = 1,
+    step: int = 1,
+    *,
+    backend: str = "auto",
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Cut histories into windows of `length`, padded on the left with 0.
+
+    A history of n items gives the windows that end at n, n - step, n - 2 step, ... > 0, in this order.
+
+    Args:
+        indptr: (num_users + 1,) int64, from `histories`.
+        items: (N,) int32, from `histories`.
+        length: the length of a window, at least 1.
+        min_length: windows with fewer items are left out.
+        step: the distance between the ends of consecutive windows, at least 1.
+        backend: "auto", "native" or "reference".
+
+    Returns:
+        sequences, int32 of shape (windows, length), and the user of each, int32 of shape (windows,).
+
+    Example:
+        >>> windows(np.array([0, 3]), np.array([1, 2, 3], np.int32), length=2)[0].tolist()
+        [[2, 3], [1, 2], [0, 1]]
+    """
+    validation.integer("length", length, 1, 2**31 - 1)
+    validation.integer("min_length", min_length, 0)
+    validation.integer("step", step, 1)
+    if backends.choose("windows", "cpu", backend) == "native":
+        threads = backends.num_threads()
+        sequences, users = backends.native().windows(indptr, items, length, min_length, step, threads)
+        return sequences, users
+    return reference.windows(indptr, items, length, min_length, step)

@@ -1,0 +1,188 @@
+"""Optimizers for embedding tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from spotfast import validation
+from spotfast.reference import row_update
+
+
+class DeferredAdam(torch.optim.Optimizer):
+    """`torch.optim.Adam` at the cost of the rows touched.
+
+    Dense Adam moves every row of every embedding table at every step. For tables with sparse gradients this optimizer
+    takes a row's zero-gradient steps only when the row is next read: a hook on the layer catches up the ids that are
+    about to be looked up. The results are those of dense Adam (`spotfast.reference.row_update` has the formula).
+    Parameters without sparse gradients are updated by Adam as usual.
+
+    Anything that reads a table's `weight` past its layer (a tied output layer, `copy.deepcopy`, `net.state_dict()`)
+    needs `flush()` first. `state_dict()` flushes by itself, and loads into `torch.optim.Adam` over the same parameters.
+
+    Args:
+        module: the network; its `nn.Embedding` and `nn.EmbeddingBag` layers with `sparse=True` are deferred.
+        lr: learning rate, above 0. May be changed between steps, by a scheduler for example.
+        betas: decay rates of the two moments, in [0, 1).
+        eps: added to the denominator, above 0.
+        weight_decay: L2 penalty, as in `torch.optim.Adam` (not decoupled). With it there is no closed form: missed
+            steps are replayed, which costs what dense Adam costs.
+
+    Raises:
+        ValueError, TypeError: for a value out of range.
+
+    Example:
+        >>> layer = nn.Embedding(1000, 4, sparse=True)
+        >>> optimizer = DeferredAdam(layer, lr=0.1)
+        >>> layer(torch.tensor([3, 5])).sum().backward()
+        >>> optimizer.step()
+        >>> optimizer.flush()
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, whose layers get hooks, got {type(module).__name__}")
+        validation.real("lr", lr, 0.0)
+        for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
+            validation.real(name, beta, 0.0, 1.0 - 1e-12)
+        validation.real("eps", eps, 0.0, exclude_low=True)
+        validation.real("weight_decay", weight_decay, 0.0)
+        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        super().__init__(module.parameters(), defaults)
+        self._tables: dict[Tensor, _Table] = {}
+        for layer in module.modules():
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse:
+                self._tables.setdefault(layer.weight, _Table(layer.weight.shape[0], layer.weight.device, betas))
+                layer.register_forward_pre_hook(partial(self._before_lookup, layer.weight), with_kwargs=True)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one optimization step.
+
+        Args:
+            closure: computes the loss and its gradients again, as in torch's optimizers.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            dense = []
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                if parameter in self._tables:
+                    self._step_table(parameter, group)
+                else:
+                    dense.append(parameter)
+            self._step_dense(dense, group)
+        return loss
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Bring every row of every table up to date, as dense Adam would have it."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                table = self._tables.get(parameter)
+                if table is not None and parameter in self.state:
+                    self._catch_up(parameter, group, torch.arange(len(parameter), device=parameter.device))
+                    table.owed = table.owed.restarted()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state in the format of `torch.optim.Adam`, after a `flush`."""
+        self.flush()
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state of this class or of `torch.optim.Adam` over the same parameters."""
+        super().load_state_dict(state_dict)
+        for parameter, table in self._tables.items():
+            taken = int(self.state[parameter]["step"]) if parameter in self.state else 0
+            table.owed = row_update.OwedSteps(table.owed.beta1, table.owed.beta2, taken)
+            table.last.fill_(taken)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.flush()
+        return {**super().__getstate__(), "_tables": self._tables}
+
+    def _before_lookup(self, weight: Tensor, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ids = args[0] if args else kwargs["input"]
+        for group in self.param_groups:
+            if weight in self.state and any(weight is parameter for parameter in group["params"]):
+                with torch.no_grad():
+                    self._catch_up(weight, group, ids.unique())
+
+    def _step_table(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state, table = self._state_of(parameter), self._tables[parameter]
+        assert parameter.grad is not None
+        if parameter.grad.is_sparse:
+            gradient = parameter.grad.coalesce()
+            rows, values = gradient.indices()[0], gradient.values()
+        else:
+            rows, values = torch.arange(len(parameter), device=parameter.device), parameter.grad
+        row_update.update(
+            parameter,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            table.last,
+            rows,
+            values,
+            table.owed,
+            float(group["lr"]),
+            group["eps"],
+            group["weight_decay"],
+        )
+        state["step"] += 1
+
+    def _catch_up(self, parameter: Tensor, group: dict[str, Any], rows: Tensor) -> None:
+        state, table = self.state[parameter], self._tables[parameter]
+        moments = state["exp_avg"], state["exp_avg_sq"]
+        row_update.catch_up(parameter, *moments, table.last, rows, table.owed, group["eps"], group["weight_decay"])
+
+    def _step_dense(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
+        states = [self._state_of(parameter) for parameter in parameters]
+        adam(
+            parameters,
+            [parameter.grad for parameter in parameters],  # type: ignore[misc]
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+
+class _Table:
+    """What a deferred table needs beside its Adam state."""
+
+    def __init__(self, rows: int, device: torch.device, betas: tuple[float, float]) -> None:
+        self.last = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.owed = row_update.OwedSteps(*betas)

@@ -1,0 +1,81 @@
+"""Ranks of target items in rows of scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from spotfast.parallel.runtime import ParallelKernel, inlined
+
+# Counting costs a pass over the row per target; from here on sorting the row once is cheaper.
+SORTED_FROM = 256
+
+
+@inlined
+def _count_above(row: NDArray[Any], score: Any) -> tuple[int, int]:
+    above, equal = np.int32(0), np.int32(0)
+    for j in range(row.shape[0]):
+        above += np.int32(row[j] > score)
+        equal += np.int32(row[j] == score)
+    return above, equal
+
+
+@inlined
+def _is_in(items: NDArray[np.int64], item: int) -> bool:
+    position = np.searchsorted(items, item)
+    return position < items.shape[0] and items[position] == item
+
+
+@inlined
+def _ranks_by_counting(
+    row: NDArray[Any], targets: NDArray[np.int64], excluded: NDArray[np.int64], ranks: NDArray[np.float64]
+) -> None:
+    for t in range(targets.shape[0]):
+        if _is_in(excluded, targets[t]):
+            continue
+        score = row[targets[t]]
+        above, equal = _count_above(row, score)
+        for e in range(excluded.shape[0]):
+            above -= row[excluded[e]] > score
+            equal -= row[excluded[e]] == score
+        ranks[t] = above + (equal + 1) / 2
+
+
+@inlined
+def _ranks_by_sorting(
+    row: NDArray[Any], targets: NDArray[np.int64], excluded: NDArray[np.int64], ranks: NDArray[np.float64]
+) -> None:
+    kept = np.ones(row.shape[0], np.bool_)
+    kept[excluded] = False
+    ascending = np.sort(row[kept])
+    for t in range(targets.shape[0]):
+        if kept[targets[t]]:
+            below = np.searchsorted(ascending, row[targets[t]], side="left")
+            up_to = np.searchsorted(ascending, row[targets[t]], side="right")
+            ranks[t] = ascending.shape[0] - up_to + (up_to - below + 1) / 2
+
+
+def _ranks(
+    scores: NDArray[Any],
+    target_indptr: NDArray[np.int64],
+    target_items: NDArray[np.int64],
+    excluded_indptr: NDArray[np.int64],
+    excluded_items: NDArray[np.int64],
+    ranks: NDArray[np.float64],
+) -> None:
+    for user in numba.prange(scores.shape[0]):
+        begin, end = target_indptr[user], target_indptr[user + 1]
+        targets = target_items[begin:end]
+        excluded = excluded_items[excluded_indptr[user] : excluded_indptr[user + 1]]
+        # Excluded items tie behind all others: this is the rank of those among the targets.
+        ranks[begin:end] = scores.shape[1] - (excluded.shape[0] - 1) / 2
+        if end - begin < SORTED_FROM:
+            _ranks_by_counting(scores[user], targets, excluded, ranks[begin:end])
+        else:
+            _ranks_by_sorting(scores[user], targets, excluded, ranks[begin:end])
+
+
+ranks = ParallelKernel(_ranks)

@@ -1,0 +1,189 @@
+"""Adam on the rows that a sparse gradient touches, with the semantics of `torch.optim.Adam` on dense gradients.
+
+A dense step moves every row, also those without a gradient. Such zero-gradient steps can wait until the row is next
+read. A row last updated at step s and read again after K steps owes, elementwise,
+
+    p -= A[s] m / (sqrt(v) + eps B[s] / A[s]),   m *= b1^K,   v *= b2^K
+
+    A[s] = sum over t > s of lr[t] r^(t-s) sqrt(1 - b2^t) / (1 - b1^t),   r = b1 / sqrt(b2)
+    B[s] = sum over t > s of lr[t] q^(t-s)     (1 - b2^t) / (1 - b1^t),   q = b1 / b2
+
+to first order in eps. Early steps (s < 512), where first order does not do, and all steps with weight decay, where
+there is no closed form, are replayed one by one. Without weight decay nothing is owed beyond 160 steps, for m is gone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+EARLY = 512  # rows last updated before this step are replayed
+REPLAYED = 160  # steps after which b1^K leaves nothing of m, at b1 = 0.9
+WINDOW = 256  # steps after which A[s] and B[s] no longer change
+NEGLIGIBLE = 1e-20  # smaller first moments are set to zero: denormals are slow
+
+
+class OwedSteps:
+    """Learning rates of the steps taken, and A[s], B[s] for each step s; all grow by one entry per step."""
+
+    def __init__(self, beta1: float, beta2: float, taken: int = 0) -> None:
+        self.base = taken  # the step that entry 0 stands for
+        self.taken = taken
+        self.beta1, self.beta2 = beta1, beta2
+        self._a: NDArray[np.float64] = np.zeros(1024)
+        self._b: NDArray[np.float64] = np.zeros(1024)
+        self._learning_rates: NDArray[np.float64] = np.zeros(1024)
+        ages = np.arange(WINDOW, 0, -1)
+        self._r_powers = (beta1 / np.sqrt(beta2)) ** ages
+        self._q_powers = (beta1 / beta2) ** ages
+
+    def take(self, learning_rate: float) -> None:
+        """Record that a step was taken."""
+        self.taken += 1
+        end = self.taken - self.base
+        if end >= len(self._a):
+            for name in ("_a", "_b", "_learning_rates"):
+                setattr(self, name, np.concatenate([getattr(self, name), np.zeros(end)]))
+        self._learning_rates[end] = learning_rate
+        first = max(0, end - WINDOW)
+        correction1, correction2 = 1 - self.beta1**self.taken, 1 - self.beta2**self.taken
+        self._a[first:end] += learning_rate * np.sqrt(correction2) / correction1 * self._r_powers[first - end :]
+        self._b[first:end] += learning_rate * correction2 / correction1 * self._q_powers[first - end :]
+
+    def restarted(self) -> OwedSteps:
+        """Return the same without a past: every row is up to date."""
+        return OwedSteps(self.beta1, self.beta2, self.taken)
+
+    def at(self, last: Tensor) -> tuple[Tensor, Tensor]:
+        """A and B for rows last updated at the steps `last`, float64."""
+        index = (last - self.base).cpu().numpy()
+        return tuple(torch.from_numpy(x[index]).to(last.device) for x in (self._a, self._b))  # type: ignore[return-value]
+
+    def learning_rates(self, steps: Tensor) -> Tensor:
+        """Learning rates of the given steps, float64."""
+        return torch.from_numpy(self._learning_rates[(steps - self.base).cpu().numpy()]).to(steps.device)
+
+
+def catch_up(
+    weight: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    last: Tensor,
+    rows: Tensor,
+    owed: OwedSteps,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Take the zero-gradient steps that `rows` owe, in place.
+
+    Args:
+        weight: (N, D) parameters.
+        exp_avg: (N, D) first moments.
+        exp_avg_sq: (N, D) second moments.
+        last: (N,) int64, the step up to which each row is done.
+        rows: int64, distinct.
+        owed: the steps taken since.
+        eps: as in `torch.optim.Adam`.
+        weight_decay: as in `torch.optim.Adam`.
+    """
+    rows = rows[last[rows] < owed.taken]
+    if not weight_decay:
+        untouched = rows[last[rows] == 0]  # their moments are zero: nothing is owed
+        last[untouched] = owed.taken
+        rows = rows[last[rows] < owed.taken]
+    if len(rows) == 0:
+        return
+    early = (last[rows] < EARLY) | (weight_decay != 0)
+    _replay(weight, exp_avg, exp_avg_sq, last, rows[early], owed, eps, weight_decay)
+    rows = rows[~early]
+    missed = (owed.taken - last[rows]).double().unsqueeze(1)
+    a, b = (x.unsqueeze(1) for x in owed.at(last[rows]))
+    m, v = exp_avg[rows].double(), exp_avg_sq[rows].double()
+    share = torch.where(a > 0, b / a, 1.0)  # a is zero where the learning rate was
+    weight[rows] -= (a * m / (v.sqrt() + eps * share)).to(weight.dtype)
+    _store_moments(exp_avg, exp_avg_sq, rows, m * owed.beta1**missed, v * owed.beta2**missed)
+    last[rows] = owed.taken
+
+
+def update(
+    weight: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    last: Tensor,
+    rows: Tensor,
+    gradient: Tensor,
+    owed: OwedSteps,
+    learning_rate: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Take one step: Adam with the gradients of `rows`, everything else deferred. In place.
+
+    Args:
+        weight: (N, D) parameters.
+        exp_avg: (N, D) first moments.
+        exp_avg_sq: (N, D) second moments.
+        last: (N,) int64, the step up to which each row is done.
+        rows: (R,) int64, distinct.
+        gradient: (R, D).
+        owed: the steps taken before; one is added.
+        learning_rate: of this step.
+        eps: as in `torch.optim.Adam`.
+        weight_decay: as in `torch.optim.Adam`.
+    """
+    catch_up(weight, exp_avg, exp_avg_sq, last, rows, owed, eps, weight_decay)
+    owed.take(learning_rate)
+    step = owed.taken
+    gradient = gradient + weight_decay * weight[rows] if weight_decay else gradient
+    m = owed.beta1 * exp_avg[rows] + (1 - owed.beta1) * gradient
+    v = owed.beta2 * exp_avg_sq[rows] + (1 - owed.beta2) * gradient * gradient
+    denominator = v.sqrt() / (1 - owed.beta2**step) ** 0.5 + eps
+    weight[rows] -= learning_rate / (1 - owed.beta1**step) * m / denominator
+    _store_moments(exp_avg, exp_avg_sq, rows, m, v)
+    last[rows] = step
+
+
+def _replay(
+    weight: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    last: Tensor,
+    rows: Tensor,
+    owed: OwedSteps,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Take the missed steps of `rows` one by one, the k-th of all rows side by side."""
+    if len(rows) == 0:
+        return
+    start = last[rows]
+    missed = owed.taken - start
+    replayed = missed if weight_decay else missed.clamp(max=REPLAYED)
+    # Rows with the most to do first, so that those still at work are always a prefix.
+    replayed, order = replayed.sort(descending=True, stable=True)
+    rows, start, missed = rows[order], start[order], missed[order]
+    p, m, v = weight[rows], exp_avg[rows], exp_avg_sq[rows]
+    still = torch.searchsorted(-replayed, -torch.arange(1, int(replayed[0]) + 1, device=rows.device), right=True)
+    for k, active in enumerate(still.tolist(), start=1):
+        steps = start[:active] + k
+        lr = owed.learning_rates(steps)
+        step_size = (lr / (1 - owed.beta1**steps)).to(p.dtype).unsqueeze(1)
+        correction2 = (1 - owed.beta2**steps).sqrt().to(p.dtype).unsqueeze(1)
+        m[:active] *= owed.beta1
+        v[:active] *= owed.beta2
+        if weight_decay:
+            gradient = weight_decay * p[:active]
+            m[:active] += (1 - owed.beta1) * gradient
+            v[:active] += (1 - owed.beta2) * gradient * gradient
+        p[:active] -= step_size * m[:active] / (v[:active].sqrt() / correction2 + eps)
+    rest = (missed - replayed).double().unsqueeze(1)
+    weight[rows] = p
+    _store_moments(exp_avg, exp_avg_sq, rows, m * owed.beta1**rest, v * owed.beta2**rest)
+    last[rows] = owed.taken
+
+
+def _store_moments(exp_avg: Tensor, exp_avg_sq: Tensor, rows: Tensor, m: Tensor, v: Tensor) -> None:
+    exp_avg[rows] = torch.where(m.abs() < NEGLIGIBLE, 0.0, m).to(exp_avg.dtype)
+    exp_avg_sq[rows] = v.to(exp_avg_sq.dtype)

@@ -1,0 +1,1 @@
+"""The fit loop that all models share."""

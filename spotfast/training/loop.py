@@ -1,0 +1,98 @@
+"""One loop for all models: epochs, batches, optimizer steps, history.
+
+The loop knows nothing about users and items. A `Task` loads what a range of the epoch's positions needs, many batches
+at once, and computes the loss of one batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from spotfast.optim import DeferredAdam
+from spotfast.training.history import Epoch, History
+from spotfast.training.progress import Progress
+
+CHUNK_POSITIONS = 1 << 18  # loaded at once: order and negatives of many batches in one call each
+
+
+class Task(Protocol):
+    """What a model trains on."""
+
+    count: int  # positions per epoch
+
+    def load(self, epoch: int, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Return tensors with one row for each of the positions [start, stop) of the epoch."""
+        ...
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Return the mean loss of a batch: rows of the loaded tensors."""
+        ...
+
+
+class Trainer:
+    """Trains a network on tasks, epoch after epoch.
+
+    Args:
+        net: the network, already on its device.
+        optimizer: over the network's parameters.
+        batch_size: positions per step; the last step of an epoch may have fewer.
+        history: where epochs are recorded; its length is the number of the next epoch.
+    """
+
+    def __init__(
+        self, net: torch.nn.Module, optimizer: torch.optim.Optimizer, batch_size: int, history: History
+    ) -> None:
+        self._net = net
+        self._optimizer = optimizer
+        self._batch_size = batch_size
+        self._history = history
+
+    def run(self, task: Task, epochs: int, verbose: bool = False) -> None:
+        """Train for some epochs.
+
+        An interrupt (Ctrl-C) takes effect between two steps; the epoch it falls in counts as done.
+
+        Raises:
+            ValueError: if the mean loss of an epoch is not finite.
+        """
+        self._net.train()
+        for number in range(epochs):
+            progress = Progress(number, task.count, verbose)
+            started = time.perf_counter()
+            losses: list[Tensor] = []
+            try:
+                self._run_epoch(task, progress, losses)
+            finally:
+                progress.close()
+                if isinstance(self._optimizer, DeferredAdam):
+                    self._optimizer.flush()
+                # The one place where the loss leaves the device.
+                loss = torch.stack(losses).double().mean().item() if losses else math.nan
+                self._history.append(Epoch(len(self._history), loss, time.perf_counter() - started))
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss of epoch {number} is {loss}: training diverged. "
+                    "Lower learning_rate, or check ratings and weights for extreme values"
+                )
+            progress.report(loss)
+
+    def _run_epoch(self, task: Task, progress: Progress, losses: list[Tensor]) -> None:
+        epoch = len(self._history)
+        size = max(1, CHUNK_POSITIONS // self._batch_size) * self._batch_size
+        for start in range(0, task.count, size):
+            tensors = task.load(epoch, start, min(start + size, task.count))
+            for batch in zip(*(tensor.split(self._batch_size) for tensor in tensors), strict=True):
+                losses.append(self._step(task, batch))
+                progress.advance(len(batch[0]))
+
+    def _step(self, task: Task, batch: tuple[Tensor, ...]) -> Tensor:
+        self._optimizer.zero_grad()
+        loss = task.loss(*batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.detach()

@@ -1,0 +1,137 @@
+"""Checks of what users hand in. Every message names the argument, the offending value and what is allowed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ID = 2**31 - 2  # ids and sizes fit int32: the engines keep them in four bytes
+
+
+def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """Return `value` as an int between `low` and `high` (both included; None: no bound)."""
+    allowed = "an integer" + _range(low, high)
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {allowed}, got {value!r} of type {type(value).__name__}") from None
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise ValueError(f"{name} must be {allowed}, got {number}")
+    return number
+
+
+def real(name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, exclude_low: bool = False) -> float:
+    """Return `value` as a finite float between `low` and `high` (`low` itself not, with `exclude_low`)."""
+    allowed = "a finite number" + _range(None if low == -np.inf else low, None if high == np.inf else high, exclude_low)
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {allowed}, got {value!r} of type {type(value).__name__}") from None
+    if not np.isfinite(number) or number < low or number > high or (exclude_low and number == low):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
+def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """Return `value` if it is one of the `allowed` names."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def ids(name: str, values: Any, size: int | None = None, size_name: str = "size") -> NDArray[np.integer[Any]]:
+    """Return `values` as a 1-D array of signed integers in [0, size); an array that is one already is not copied."""
+    array = as_integers(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
+    check_id_range(name, array, size, size_name)
+    return array
+
+
+def as_integers(name: str, values: Any) -> NDArray[np.integer[Any]]:
+    """Return `values` as an array of signed integers; floats must be whole numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # ragged lists
+        raise ValueError(f"{name} must be a rectangular array of integer ids: {error}") from None
+    if array.size == 0 and array.dtype.kind == "f":  # an empty list
+        return array.astype(np.int64)
+    if array.dtype.kind == "f":
+        # NaN and infinities fail this too. The cast of such values is undefined, so they are looked for first.
+        bad = np.flatnonzero(~np.isfinite(array) | (array != np.floor(array)))
+        if bad.size:
+            value = array.reshape(-1)[bad[0]]
+            raise ValueError(
+                f"{name} must hold whole numbers, got {value!r} at position {bad[0]} ({bad.size} such values)"
+            )
+        if np.abs(array).max() > MAX_ID:
+            raise ValueError(f"{name} must be at most {MAX_ID}, got {np.abs(array).max()!r}")
+        return array.astype(np.int64)
+    if array.dtype.kind == "u":
+        if array.size and array.max() > MAX_ID:
+            raise ValueError(f"{name} must be at most {MAX_ID}, got {array.max()}")
+        return array.astype(np.int64)
+    if array.dtype.kind != "i":
+        example = f", for example {array.reshape(-1)[0]!r}" if array.size else ""
+        raise TypeError(f"{name} must hold integers, got dtype {array.dtype}{example}")
+    return array
+
+
+def check_id_range(
+    name: str, array: NDArray[np.integer[Any]], size: int | None = None, size_name: str = "size"
+) -> None:
+    """Raise unless all of `array` lies in [0, size), or in [0, MAX_ID] without a size."""
+    if array.size == 0:
+        return
+    lowest, highest = int(array.min()), int(array.max())
+    if lowest < 0:
+        raise ValueError(f"{name} must not be negative, got {lowest} at position {int(array.argmin())}")
+    if size is not None and highest >= size:
+        position = int(array.argmax())
+        raise ValueError(f"{name} must be below {size_name} = {size}, got {highest} at position {position}")
+    if highest > MAX_ID:
+        raise ValueError(f"{name} must be at most {MAX_ID}, got {highest}")
+
+
+def numbers(name: str, values: Any, length: int, *, kinds: str = "fiu") -> NDArray[Any]:
+    """Return `values` as a 1-D array of `length` finite numbers; an array that is one already is not copied."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a 1-D array of numbers: {error}") from None
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
+    if len(array) != length:
+        raise ValueError(f"{name} must have one value per interaction ({length}), got {len(array)}")
+    finite = ~np.isnat(array) if array.dtype.kind == "M" else np.isfinite(array)
+    if not finite.all():
+        position = int(np.argmin(finite))
+        raise ValueError(f"{name} must be finite, got {array[position]!r} at position {position}")
+    return array
+
+
+def weights(name: str, values: Any, length: int) -> NDArray[Any]:
+    """Return `values` as a 1-D array of `length` finite numbers that are not negative."""
+    array = numbers(name, values, length)
+    if array.size and array.min() < 0:
+        position = int(array.argmin())
+        raise ValueError(f"{name} must not be negative, got {array[position]!r} at position {position}")
+    return array
+
+
+def _range(low: Any, high: Any, exclude_low: bool = False) -> str:
+    if low is not None and high is not None:
+        return f" between {low} and {high}"
+    if low is not None:
+        return f" above {low}" if exclude_low else f" of at least {low}"
+    return f" of at most {high}" if high is not None else ""

@@ -12,7 +12,7 @@ NEGATIVES = tl.constexpr(2 << 16)  # the stream, attempt 0
 ATTEMPTS = tl.constexpr(16)  # by popularity; then one `unseen` draw
 UNIFORM_BLOCKS = 256  # Philox blocks per program: 1024 draws, 8 per thread
 UNSEEN_BLOCKS = 128  # 512 draws, 4 per thread: a search each
-POPULARITY_LANES = 256  # draws per program, 2 per thread: it goes on until all have accepted an item
+POPULARITY_LANES = 128  # draws per program, one per thread: it goes on until all have accepted an item
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 SCALARS = ["seed", "epoch", "first_block", "skip", "first_draw", "count", "slots", "num_items", "first", "span"]
 

@@ -44,7 +44,7 @@ def random_train_test_split(
     test_percentage = validation.real("test_percentage", test_percentage, 0.0, 1.0)
     shuffled = shuffle_interactions(interactions, random_state)
     cutoff = int((1.0 - test_percentage) * len(shuffled))
-    return shuffled.take(np.s_[:cutoff]), shuffled.take(np.s_[cutoff:])
+    return shuffled.take(slice(cutoff)), shuffled.take(slice(cutoff, None))
 
 
 def user_based_train_test_split(

@@ -91,8 +91,8 @@ class Interactions:
         if self.weights is not None:
             validation.weights("weights", self.weights, len(users))
 
-    def take(self, index: NDArray[Any]) -> Interactions:
-        """Return the interactions at `index` (positions, or a boolean mask); every array and both sizes come along."""
+    def take(self, index: NDArray[Any] | slice) -> Interactions:
+        """Return the interactions at positions, a mask or a slice; every array and both sizes come along."""
 
         def at(array: NDArray[Any] | None) -> NDArray[Any] | None:
             return None if array is None else np.asarray(array)[index]

@@ -68,7 +68,7 @@ class DeferredAdam(torch.optim.Optimizer):
                 layer.register_forward_pre_hook(partial(self._before_lookup, layer.weight), with_kwargs=True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one optimization step.
 
         Args:

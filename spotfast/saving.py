@@ -138,7 +138,7 @@ def _optimizer_state(
 
 
 def _plain(group: dict[str, Any]) -> dict[str, Any]:
-    plain = {}
+    plain: dict[str, Any] = {}
     for name, value in group.items():
         if isinstance(value, Tensor) and value.numel() == 1:
             plain[name] = value.item()

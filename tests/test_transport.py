@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import http.server
 import multiprocessing
-import socket
 import subprocess
 import sys
 import threading
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,6 @@ from spotfast.datasets.transport import CorruptDownloadError, DataUnavailableErr
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
-SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 WANTED = Wanted({"u.data": b"1"}, folders=("ml",), archives=("ml.zip",))
 
 
@@ -32,52 +31,38 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/ml.zip"
-        self.content = CONTENT
-        self.validators = {"ETag": '"one"'}
-        self.status = 200
-        self.ranges = True  # whether it honours Range
-        self.lengths = True  # whether it tells the length
+        self.content, self.validators, self.status = CONTENT, {"ETag": '"one"'}, 200
+        self.ranges = self.lengths = True  # whether it honours Range, and tells the length
         self.cuts = []  # for each request: after how many bytes of the body it breaks off
-        self.delay = 0.0  # seconds between a request and its answer
-        self.stall = None  # an event to wait for where it breaks off
+        self.stall = threading.Event()  # what it waits for then
+        self.stall.set()
         self.requests = []
-
-    @property
-    def starts(self):
-        """From which byte each request asked for the file, None if for all of it."""
-        asked = [request.get("Range") for request in self.requests]
-        return [text and int(text.removeprefix("bytes=").removesuffix("-")) for text in asked]
+        self.starts = []  # from which byte each request asked for the file, None if for all of it
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
+    log_message = lambda *_: None  # noqa: E731
 
     def do_GET(self):
-        server = self.server
+        server, body, start = self.server, self.server.content, 0
+        asked = self.headers.get("Range")
         server.requests.append(dict(self.headers))
-        time.sleep(server.delay)
-        if server.status != 200:
-            self.send_error(server.status)
-            return
-        body, start = server.content, 0
+        server.starts.append(asked and int(asked.removeprefix("bytes=").removesuffix("-")))
         if server.ranges and self.headers.get("If-Range") in server.validators.values():
             start = server.starts[-1]
-        self.send_response(200 if start == 0 else 206 if start < len(body) else 416)
+        rest = body[start:]
+        self.send_response(server.status if not start else 206 if rest else 416)
         if start:
-            served = f"{start}-{len(body) - 1}" if start < len(body) else "*"
-            self.send_header("Content-Range", f"bytes {served}/{len(body)}")
+            self.send_header("Content-Range", f"bytes {f'{start}-{len(body) - 1}' if rest else '*'}/{len(body)}")
         for name, value in server.validators.items():
             self.send_header(name, value)
         if server.lengths:
-            self.send_header("Content-Length", str(len(body[start:])))
+            self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
-        cut = server.cuts.pop(0) if server.cuts else None
-        self.wfile.write(body[start:] if cut is None else body[start : start + cut])
-        if cut is not None and server.stall:
+        cut = dict(enumerate(server.cuts, 1)).get(len(server.requests))
+        self.wfile.write(rest[:cut])
+        if cut is not None:
             server.stall.wait(60)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
@@ -87,6 +72,7 @@ def server(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.stall.set()
         server.shutdown()
         thread.join()
 
@@ -96,27 +82,27 @@ def target(tmp_path):
     return tmp_path / "cache" / "ml.zip"
 
 
-def set_up(server, settings):
-    for name, value in settings.items():
-        setattr(server, name, value)
-
-
 def leftovers(folder):
     """Return the files beside the lock, which some releases of filelock delete."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class TestDownload:
-    @pytest.mark.parametrize("checksum", [MD5, SHA256.upper().replace("SHA", "sha"), None])
+    @pytest.mark.parametrize("checksum", [MD5, "sha256:" + hashlib.sha256(CONTENT).hexdigest().upper(), None])
     def test_fetches_the_file_once(self, server, target, checksum, capsys):
-        assert download(server.url, target, checksum) == target
-        assert target.read_bytes() == CONTENT
+        for _ in range(2):
+            assert download(server.url, target, checksum).read_bytes() == CONTENT
+            assert leftovers(target.parent) == ["ml.zip"]
         out, err = capsys.readouterr()
         assert out == ""
-        assert "ml.zip: 100%" in err
-        assert leftovers(target.parent) == ["ml.zip"]
-        download(server.url, target, checksum)
-        assert len(server.requests) == 1
+        assert err.count("ml.zip: 100%") == len(server.requests) == 1
 
     @pytest.mark.parametrize(
         ("settings", "starts", "version"),
@@ -131,38 +117,23 @@ class TestDownload:
         ],
     )
     def test_continues_a_broken_transfer_of_the_same_version(self, server, target, settings, starts, version):
-        set_up(server, settings)
+        vars(server).update(settings)
         download(server.url, target, MD5)
         assert target.read_bytes() == CONTENT
         assert server.starts == starts
         assert server.requests[-1].get("If-Range") == version
 
     @pytest.mark.parametrize(
-        ("settings", "mirror", "start"),
-        [
-            ({}, "", 700_000),
-            ({}, "?mirror", None),  # it may be another file
-            ({"content": CONTENT[::-1], "validators": {"ETag": '"two"'}}, "", 700_000),  # but the server knows better
-        ],
-    )
-    def test_continues_what_an_earlier_call_left(self, server, target, settings, mirror, start):
-        server.cuts = [700_000, 0]
-        with pytest.raises(DownloadError, match="closed before all 1048576 bytes came, after 700000 bytes: http://127"):
-            download(server.url, target)
-        assert leftovers(target.parent) == ["ml.zip.part", "ml.zip.part.from"]
-        set_up(server, settings)
-        download(server.url + mirror, target)
-        assert target.read_bytes() == server.content
-        assert server.starts[-1] == start
-
-    @pytest.mark.parametrize(
         ("part", "note", "starts"),
         [
-            (b"anything", "\xff", [None]),
+            (CONTENT[:9], '{}\n"one"', [9]),
+            (b"x" * 9, '{}\n"two"', [9]),  # the server knows better
+            (b"x" * 9, '{}?mirror\n"one"', [None]),
+            (b"x" * 9, "\xff", [None]),
             (CONTENT + b"more", '{}\n"one"', [len(CONTENT) + 4, None]),
             (CONTENT, '{}\n"one"', [len(CONTENT)]),
         ],
-        ids=["spoilt", "too long", "whole"],
+        ids=["begun", "another version", "another url", "spoilt", "too long", "whole"],
     )
     def test_finishes_what_it_finds(self, server, target, part, note, starts):
         target.parent.mkdir()
@@ -174,30 +145,25 @@ class TestDownload:
         assert leftovers(target.parent) == ["ml.zip"]
 
     @pytest.mark.parametrize(
-        ("settings", "error", "message", "requests"),
+        ("settings", "message", "requests"),
         [
-            ({"cuts": [1] * 100}, DownloadError, "after 10 bytes", 10),
-            ({"cuts": [5000] * 100, "ranges": False}, DownloadError, "after 5000 bytes", 2),
-            ({"status": 404}, DownloadError, "HTTP 404 .*: http://127", 1),
-            ({"status": 416}, DownloadError, "HTTP 416 .*: http://127", 1),
-            ({"delay": 0.3}, DownloadError, "TimeoutError: timed out, after 0 bytes", 1),
-            ({"content": b"x"}, CorruptDownloadError, f"ml.zip is corrupt .*expected {MD5}, got md5:", 1),
-            ({"cuts": [1000], "lengths": False}, CorruptDownloadError, "ml.zip is corrupt", 1),
+            ({"cuts": [1] * 100}, "after 10 bytes", 10),
+            ({"cuts": [5000] * 100, "ranges": False}, "after 5000 bytes", 2),
+            ({"cuts": [0], "stall": threading.Event()}, "TimeoutError: timed out, after 0 bytes", 1),
+            ({"url": "http://127.0.0.1:9/"}, "ConnectionRefusedError: .* 0 bytes: http://127", 0),
+            ({"status": 404, "content": b""}, "HTTP 404 .*: http://127", 1),
+            ({"status": 416, "content": b""}, "HTTP 416 .*: http://127", 1),
+            ({"content": b"x"}, f"ml.zip is corrupt .*expected {MD5}, got md5:", 1),
+            ({"cuts": [1000], "lengths": False}, "ml.zip is corrupt", 1),
         ],
     )
-    def test_gives_up(self, server, target, settings, error, message, requests):
-        set_up(server, settings)
+    def test_gives_up(self, server, target, settings, message, requests):
+        vars(server).update(settings)
+        error = CorruptDownloadError if "corrupt" in message else DownloadError
         with pytest.raises(error, match=message):
-            download(server.url, target, MD5, timeout=0.1)
+            download(server.url, target, MD5, timeout=0.1 if "Timeout" in message else 10)
         assert len(server.requests) == requests
-        assert ("ml.zip.part" in leftovers(target.parent)) == bool(settings.get("cuts") or "after 5000" in message)
-        assert not target.exists()
-
-    def test_reports_that_no_server_listens(self, target):
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            with pytest.raises(DownloadError, match="ConnectionRefusedError.* after 0 bytes: http"):
-                download(f"http://127.0.0.1:{unused.getsockname()[1]}/ml.zip", target)
+        assert leftovers(target.parent) == (["ml.zip.part", "ml.zip.part.from"] if "after" in message else [])
 
     @pytest.mark.parametrize("killed", [True, False])
     def test_a_second_download_waits_for_the_first(self, server, target, killed, capsys):
@@ -205,136 +171,99 @@ class TestDownload:
         first = multiprocessing.get_context("spawn").Process(target=download, args=(server.url, target, MD5))
         first.start()
         part = target.with_name("ml.zip.part")
-        deadline = time.monotonic() + 60
-        while not (part.exists() and part.stat().st_size == 400_000) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: part.exists() and part.stat().st_size == 400_000)
         second = threading.Thread(target=download, args=(server.url, target, MD5))
         second.start()
-        while "ml.zip: waiting for another download" not in capsys.readouterr().err and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: "ml.zip: waiting for another download" in capsys.readouterr().err)
         if killed:
             first.kill()
         server.stall.set()
         first.join(60)
         second.join(60)
-        assert time.monotonic() < deadline
         assert (first.exitcode == 0) == (not killed)
         assert target.read_bytes() == CONTENT
         assert server.starts == [None, 400_000]  # whoever went on, the other made no request
 
 
-def make_zip(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
+@pytest.fixture
+def places(monkeypatch, tmp_path):
+    """The user's folder and the cache."""
+    monkeypatch.setenv("SPOTFAST_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("SPOTFAST_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "data", tmp_path / "cache" / "sub"
+
+
+def serve(server, tmp_path, member, content):
+    with zipfile.ZipFile(tmp_path / "ml.zip", "w") as archive:
+        archive.writestr(member, content)
+    server.content = (tmp_path / "ml.zip").read_bytes()
+    wrong = Website(server.url.replace("ml.zip", "other.zip"), MD5)
+    return [wrong, Website(server.url, "md5:" + hashlib.md5(server.content).hexdigest())]
 
 
 class TestLocate:
-    @pytest.fixture(autouse=True)
-    def places(self, monkeypatch, tmp_path):
-        self.data, self.cache = tmp_path / "data", tmp_path / "cache"
-        monkeypatch.setenv("SPOTFAST_DATA_DIR", str(self.data))
-        monkeypatch.setenv("SPOTFAST_CACHE_DIR", str(self.cache))
-
-    def serve(self, server, tmp_path, members):
-        server.content = make_zip(tmp_path / "served.zip", members).read_bytes()
-        return Website(server.url, "md5:" + hashlib.md5(server.content).hexdigest())
-
     def read(self, *args, **kwargs):
         with locate("Data", WANTED, *args, **kwargs).open() as stream:
             return stream.read()
 
-    def test_the_cache_folder(self, monkeypatch):
-        assert transport.cache_folder("movielens") == self.cache / "movielens"
-        monkeypatch.setenv("SPOTFAST_CACHE_DIR", "")
-        assert "spotfast" in str(transport.cache_folder("movielens"))
-
-    def test_the_users_folder_comes_before_the_cache_before_the_sources(self, server, tmp_path):
-        good = self.serve(server, tmp_path, {"ml/u.data": "1 fetched"})
-        bad = Website(server.url.replace("ml.zip", "other.zip"), MD5)
-        self.data.mkdir()
-        (self.data / "u.data").write_text("2: another data set's")
-        assert self.read([bad, good], "sub") == b"1 fetched"
-        (self.cache / "sub" / "ml").mkdir()
-        (self.cache / "sub" / "ml" / "u.data").write_text("1 cached")
-        assert self.read([good], "sub") == b"1 cached"
-        make_zip(self.data / "ml.zip", {"ml/u.data": "1 mine"})
-        assert self.read([good], "sub") == b"1 mine"
+    def test_the_users_folder_comes_before_the_cache_before_the_sources(self, server, places, tmp_path):
+        data, cache = places
+        sources = serve(server, tmp_path, "ml/u.data", "1 fetched")
+        data.mkdir()
+        (data / "u.data").write_text("2: another data set's")
+        assert self.read(sources, "sub") == b"1 fetched"
+        (cache / "ml").mkdir()
+        (cache / "ml" / "u.data").write_text("1 cached")
+        assert self.read(sources, "sub") == b"1 cached"
+        (data / "u.data").write_text("1 mine")
+        assert self.read(sources, "sub") == b"1 mine"
         assert len(server.requests) == 2
 
-    def test_says_why_each_place_has_failed(self, server, tmp_path):
-        empty = self.serve(server, tmp_path, {"readme": "nothing"})
-        wrong = Website(server.url.replace("ml.zip", "other.zip"), MD5)
-        with pytest.raises(DataUnavailableError) as caught:
-            locate("The data", WANTED, [empty, wrong], "sub")
+    def test_says_why_each_place_has_failed(self, server, places, tmp_path):
+        wrong, empty = serve(server, tmp_path, "readme", "nothing")
+        with pytest.raises(DataUnavailableError, match=r"^Data was found in no place") as caught:
+            locate("Data", WANTED, [empty, wrong], "sub")
         lines = str(caught.value).split("\n")
-        assert lines[0].startswith("The data was found in no place")
-        assert lines[1] == f"  - SPOTFAST_DATA_DIR, {self.data}: does not exist"
-        assert lines[2] == f"  - the cache, {self.cache / 'sub'}: does not exist"
-        assert lines[3] == f"  - {empty}: none of u.data in it"
+        assert lines[1] == f"  - SPOTFAST_DATA_DIR, {places[0]}: does not exist"
+        assert lines[2:4] == [f"  - the cache, {places[1]}: does not exist", f"  - {empty}: none of u.data in it"]
         assert lines[4].startswith(f"  - {wrong}: other.zip is corrupt")
         assert lines[5].startswith("Put one of ml.zip into a folder")
 
-    def test_a_path_is_the_only_place(self, tmp_path):
-        make_zip(self.data / "ml.zip", {"ml/u.data": "1 mine"})
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(FileNotFoundError, match=r"path must hold Data as one of u\.data, ml/u\.data, ml\.zip"):
-            locate("Data", WANTED, [], "sub", path=tmp_path / "empty")
-        with pytest.raises(FileNotFoundError, match="nowhere', which does not exist"):
-            locate("Data", WANTED, [], "sub", path=tmp_path / "nowhere")
-        with pytest.raises(TypeError, match=r"path must be a str, an os\.PathLike or None, got 3"):
-            locate("Data", WANTED, [], "sub", path=3)
+    def test_the_cache_is_the_systems_unless_named(self, monkeypatch, places):
+        assert transport.cache_folder("sub") == places[1]
+        monkeypatch.setenv("SPOTFAST_CACHE_DIR", "")
+        assert "spotfast" in str(transport.cache_folder("sub"))
 
 
-class TestWheel:
-    wheel = Wheel("somedata", "1.0", "somedata-1.0-py3-none-any.whl", MD5)
+WHEEL = Wheel("somedata", "1.0", "somedata-1.0-py3-none-any.whl", MD5)
 
-    def stand_in(self, monkeypatch, name="", content=b"", code=0, stderr=""):
-        """Put a stand-in for pip, which writes one file, in its place, and return the list of its commands."""
-        commands = []
 
-        def run(command, timeout, **_):
-            commands.append(command)
-            if code is None:
-                raise subprocess.TimeoutExpired(command, timeout)
-            if name:
-                Path(command[command.index("--dest") + 1], name).write_bytes(content)
-            return subprocess.CompletedProcess(command, code, "", stderr)
-
-        monkeypatch.setattr(sources.subprocess, "run", run)
-        return commands
-
-    def test_asks_pip_for_the_wheel_alone_and_once(self, monkeypatch, tmp_path):
-        commands = self.stand_in(monkeypatch, self.wheel.file_name, CONTENT)
-        for _ in range(2):
-            assert self.wheel.fetch(tmp_path / "cache").read_bytes() == CONTENT
-        assert leftovers(tmp_path / "cache") == [self.wheel.file_name]
-        (command,) = commands
+@pytest.mark.parametrize(
+    ("name", "content", "code", "stderr", "reason"),
+    [
+        (WHEEL.file_name, CONTENT, 0, "", None),
+        (WHEEL.file_name, b"x", 0, "", r"somedata-1\.0-py3-none-any\.whl is corrupt"),
+        ("somedata-1.0.tar.gz", CONTENT, 0, "", r"pip fetched somedata-1\.0\.tar\.gz instead of somedata-1"),
+        ("log", b"", 2, "", "^pip ended with exit status 2$"),
+        ("log", b"", 1, "note\nERROR: No match\nnotice", "^ERROR: No match$"),
+        ("log", b"", 1, "connection broken by X\nERROR: None", "^connection broken by X ERROR: None$"),
+        ("log", b"", 1, "Traceback\nKeyError: 1\n", "^KeyError: 1$"),
+        ("log", b"", 1, "/python: No module named pip", "^pip is not installed for "),
+        ("log", b"", None, "", "pip was not done after 300 seconds"),
+    ],
+)
+def test_pip_fetches_the_wheel_alone_and_once(monkeypatch, tmp_path, name, content, code, stderr, reason):
+    def run(command, timeout, **_):
         assert command[:4] == [sys.executable, "-m", "pip", "download"]
         assert {"--no-deps", "--only-binary=:all:", "somedata==1.0"} < set(command)
+        if code is None:
+            raise subprocess.TimeoutExpired(command, timeout)
+        Path(command[command.index("--dest") + 1], name).write_bytes(content)
+        return subprocess.CompletedProcess(command, code, "", stderr)
 
-    @pytest.mark.parametrize(
-        ("outcome", "reason"),
-        [
-            ({"name": wheel.file_name, "content": b"x"}, r"somedata-1\.0-py3-none-any\.whl is corrupt"),
-            ({"name": "somedata-1.0.tar.gz"}, r"pip fetched somedata-1\.0\.tar\.gz instead of somedata-1"),
-            ({"code": None}, "pip was not done after 300 seconds"),
-            ({"code": 2}, "^pip ended with exit status 2$"),
-            ({"code": 1, "stderr": "note\nERROR: No match\nnotice"}, "^ERROR: No match$"),
-            ({"code": 1, "stderr": "connection broken by X\nERROR: None"}, "^connection broken by X ERROR: None$"),
-            ({"code": 1, "stderr": "Traceback\nKeyError: 1\n"}, "^KeyError: 1$"),
-            ({"code": 1, "stderr": "/python: No module named pip"}, "^pip is not installed for "),
-        ],
-    )
-    def test_reports_what_went_wrong(self, monkeypatch, tmp_path, outcome, reason):
-        self.stand_in(monkeypatch, **outcome)
-        with pytest.raises(DownloadError, match=reason):
-            self.wheel.fetch(tmp_path)
-        assert leftovers(tmp_path) == []
-
-    def test_reports_that_there_is_no_python(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(sys, "executable", "")
-        with pytest.raises(DownloadError, match="does not know its own executable"):
-            self.wheel.fetch(tmp_path)
+    monkeypatch.setattr(sources.subprocess, "run", run)
+    with pytest.raises(DownloadError, match=reason) if reason else nullcontext():
+        assert WHEEL.fetch(tmp_path).read_bytes() == CONTENT
+        monkeypatch.delattr(sources.subprocess, "run")
+        WHEEL.fetch(tmp_path)
+    assert leftovers(tmp_path) == ([] if reason else [name])

@@ -14,8 +14,7 @@ from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Scorer, make_scorer
 from spotfast.interactions import Interactions
 from spotfast.model import Model
-from spotfast.training.factorization import FactorizationTask
-from spotfast.training.loop import Trainer
+from spotfast.training.loop import Task, Trainer
 
 
 class FactorizationModel(Model):
@@ -76,7 +75,7 @@ class FactorizationModel(Model):
         """Map the network's scores to predictions."""
         return scores
 
-    def _task(self, interactions: Interactions, net: nn.Module) -> FactorizationTask:
+    def _task(self, interactions: Interactions, net: nn.Module) -> Task:
         """Return what the fit loop trains on."""
         raise NotImplementedError
 

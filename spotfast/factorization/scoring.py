@@ -118,13 +118,13 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 def _vectors(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:
     """Vectors, and the row of each id among them: the table itself where the layer is nothing but a table."""
-    plain = (
-        type(layer) in (nn.Embedding, ScaledEmbedding, ZeroEmbedding)
+    if (
+        isinstance(layer, nn.Embedding)
+        and type(layer) in (nn.Embedding, ScaledEmbedding, ZeroEmbedding)
         and layer.max_norm is None
         and not layer._forward_hooks
-    )
-    if plain:
-        return layer.weight.detach(), ids  # type: ignore[return-value,operator]
+    ):
+        return layer.weight.detach(), ids
     return lookup(ids).contiguous(), torch.arange(len(ids), device=ids.device)
 
 

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from spotfast.parallel.membership import is_in
 from spotfast.parallel.runtime import ParallelKernel, inlined
 
 # Counting costs a pass over the row per target; from here on sorting the row once is cheaper.
@@ -15,7 +16,7 @@ SORTED_FROM = 256
 
 
 @inlined
-def _count_above(row: NDArray[Any], score: Any) -> tuple[int, int]:
+def _count_above(row: NDArray[Any], score: Any) -> tuple[np.int32, np.int32]:
     above, equal = np.int32(0), np.int32(0)
     for j in range(row.shape[0]):
         above += np.int32(row[j] > score)
@@ -24,17 +25,11 @@ def _count_above(row: NDArray[Any], score: Any) -> tuple[int, int]:
 
 
 @inlined
-def _is_in(items: NDArray[np.int64], item: int) -> bool:
-    position = np.searchsorted(items, item)
-    return position < items.shape[0] and items[position] == item
-
-
-@inlined
 def _ranks_by_counting(
     row: NDArray[Any], targets: NDArray[np.int64], excluded: NDArray[np.int64], ranks: NDArray[np.float64]
 ) -> None:
     for t in range(targets.shape[0]):
-        if _is_in(excluded, targets[t]):
+        if is_in(excluded, targets[t]):
             continue
         score = row[targets[t]]
         above, equal = _count_above(row, score)

@@ -8,16 +8,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from spotfast.parallel.membership import is_in
 from spotfast.parallel.runtime import ParallelKernel, inlined
 
 # Insertion into a sorted list costs k; from here on sorting the row is cheaper.
 SORTED_FROM = 512
-
-
-@inlined
-def _is_in(items: NDArray[np.int64], item: int) -> bool:
-    position = np.searchsorted(items, item)
-    return position < items.shape[0] and items[position] == item
 
 
 @inlined
@@ -27,7 +22,7 @@ def _best_by_insertion(row: NDArray[Any], excluded: NDArray[np.int64], best: NDA
     for item in range(row.shape[0]):
         score = row[item]
         # An equal score does not displace: of equals, the lower id comes first.
-        if (filled == k and score <= scores[k - 1]) or _is_in(excluded, item):
+        if (filled == k and score <= scores[k - 1]) or is_in(excluded, item):
             continue
         place = filled if filled < k else k - 1
         while place > 0 and scores[place - 1] < score:
@@ -43,7 +38,7 @@ def _best_by_sorting(row: NDArray[Any], excluded: NDArray[np.int64], best: NDArr
     for item in np.argsort(-row, kind="mergesort"):
         if filled == best.shape[0]:
             break
-        if not _is_in(excluded, item):
+        if not is_in(excluded, item):
             best[filled] = item
             filled += 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -29,8 +30,9 @@ class Task(Protocol):
         """Return tensors with one row for each of the positions [start, stop) of the epoch."""
         ...
 
-    def loss(self, *batch: Tensor) -> Tensor:
-        """Return the mean loss of a batch: rows of the loaded tensors."""
+    @property
+    def loss(self) -> Callable[..., Tensor]:
+        """A function from rows of the loaded tensors, a batch, to their mean loss."""
         ...
 
 
@@ -93,6 +95,6 @@ class Trainer:
     def _step(self, task: Task, batch: tuple[Tensor, ...]) -> Tensor:
         self._optimizer.zero_grad()
         loss = task.loss(*batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizer.step()
         return loss.detach()

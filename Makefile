@@ -1,0 +1,97 @@
+# make demo    train, evaluate and recommend on MovieLens-100K
+# make test    the tests, as continuous integration runs them
+# make help    everything else
+#
+# The first call makes .venv and installs what is needed; later calls start at once.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+CXX    ?= g++
+
+NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml
+
+.PHONY: help demo test test-slow test-kernels test-cpp sanitize lint format coverage bench wheel clean check-machine
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(STAMPS)/demo ## train, evaluate and recommend on MovieLens-100K
+	@$(BIN)/python -m spotfast demo
+
+test: $(STAMPS)/dev ## the tests and the doctests
+	$(BIN)/python -m pytest -q --doctest-modules -m "not slow and not interpreter"
+
+test-slow: $(STAMPS)/dev ## the tests that take minutes or need real data
+	$(BIN)/python -m pytest -q -m slow
+
+test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, and compiled for every target (no GPU needed)
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/kernels
+	$(BIN)/python -m pytest -q -m "not interpreter" tests/kernels
+
+coverage: $(STAMPS)/dev ## the tests, with the coverage of spotfast/, at least 90 %
+	$(BIN)/python -m pytest -q --doctest-modules -m "not slow and not interpreter" --cov --cov-report=term --cov-fail-under=90
+
+SANITIZERS := address,undefined thread
+CPP_TESTS  := $(wildcard tests/cpp/*.cpp)
+CPP_FLAGS  := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -Icsrc
+CPP_ENGINE := $(filter-out csrc/bindings.cpp,$(wildcard csrc/*.cpp))
+
+sanitize: check-machine ## the C++ tests under the address, undefined behaviour and thread sanitizers, both builds
+	@mkdir -p build/cpp
+	@for sanitizer in $(SANITIZERS); do for isa in "" "-mavx2 -mfma"; do \
+	    echo "C++ tests: -fsanitize=$$sanitizer $$isa"; \
+	    $(CXX) $(CPP_FLAGS) $$isa -fsanitize=$$sanitizer -fno-sanitize-recover=all \
+	        $(CPP_TESTS) $(CPP_ENGINE) -o build/cpp/tests && build/cpp/tests || exit 1; \
+	done; done
+
+lint: $(STAMPS)/dev ## formatting, linting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h tests/cpp/*.cpp
+	$(BIN)/mypy
+
+format: $(STAMPS)/dev ## format everything
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h tests/cpp/*.cpp
+
+bench: $(STAMPS)/dev ## the benchmarks (some minutes, on an idle machine)
+	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+wheel: $(STAMPS)/dev ## wheel and source distribution in dist/
+	SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m build --outdir dist
+
+clean: ## everything that was made here
+	rm -rf $(VENV) build dist *.egg-info spotfast/*.so .coverage demo_losses.png
+
+# What each installation step needs is remembered by a stamp, so that a second call does nothing.
+
+$(STAMPS)/venv: constraints.txt
+	@$(MAKE) --no-print-directory check-machine
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools pybind11 numpy scipy numba tqdm safetensors platformdirs filelock
+	@touch $@
+
+$(STAMPS)/package: $(STAMPS)/venv $(NATIVE_SOURCES)
+	SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(STAMPS)/demo: $(STAMPS)/package
+	$(BIN)/python -m pip install -q -c constraints.txt matplotlib
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/demo
+	$(BIN)/python -m pip install -q -c constraints.txt triton pytest pytest-cov hypothesis pandas \
+	    ruff mypy clang-format build scipy-stubs
+	@touch $@
+
+check-machine:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: sudo apt-get install python3 (or set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || { echo "Python's headers are missing: sudo apt-get install python3-dev"; exit 1; }
+	@command -v $(CXX) >/dev/null || { echo "a C++ compiler is missing: sudo apt-get install g++ (or set CXX=...)"; exit 1; }

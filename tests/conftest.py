@@ -1,0 +1,59 @@
+"""What several test files need: Spotlight's recorded values, the random stream's contract, threads, a fresh process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Inputs and outputs of Spotlight itself, by keys that read like paths."""
+    with np.load(HERE / "golden" / "spotlight.npz") as recorded:
+        return dict(recorded)
+
+
+@pytest.fixture(scope="session")
+def contract():
+    """The module `random_stream`: the random stream in plain Python integers."""
+    spec = importlib.util.spec_from_file_location("random_stream", HERE / "random_stream.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def set_threads():
+    """`set_threads(n)`: torch's number of threads, which ours follows, until the end of the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run_python():
+    """`run_python(code, **environment)`: what a fresh interpreter prints; its failure is the test's."""
+
+    def run(code, **environment):
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("SPOTFAST_")}
+        process = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**inherited, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
+
+    return run

@@ -19,17 +19,17 @@ SCALARS = ["seed", "epoch", "first_block", "skip", "first_draw", "count", "slots
 
 @triton.jit
 def count_at_most(values, begin, count, bound, SLOPE: tl.constexpr):
-    """How many j in [0, count) have `values[begin + j] - SLOPE * j <= bound`: int64 of the shape of `bound`, int64.
+    """How many j in [0, count) have `values[begin + j] - SLOPE * j <= bound`: int32 of the shape of `bound`.
 
-    values -> ascending integers. `begin` and `count`: int64, scalars or of the shape of `bound`. All rows are bisected
-    side by side, and `size` bounds the longest that is left: a step leaves at most half of a row.
+    values -> ascending integers. `begin`: int64, `count`: int32, scalars or of the shape of `bound`. All rows are
+    bisected side by side, and `size` bounds the longest that is left: a step leaves at most half of a row.
     """
-    low = tl.zeros_like(bound)
+    low = tl.zeros_like(bound).to(tl.int32)
     high = low + count
     size = tl.max(high)
     while size > 0:
-        middle = (low + high) >> 1
-        value = tl.load(values + (begin + middle), mask=low < high, other=0).to(tl.int64)
+        middle = low + ((high - low) >> 1)
+        value = tl.load(values + (begin + middle), mask=low < high, other=0)
         right = (low < high) & (value - SLOPE * middle <= bound)
         low = tl.where(right, middle + 1, low)
         high = tl.where(right, high, middle)
@@ -39,45 +39,45 @@ def count_at_most(values, begin, count, bound, SLOPE: tl.constexpr):
 
 @triton.jit
 def positives_of(users, indptr, sample, mask):
-    """Where the rows of the users of samples begin, and their lengths: int64, both 0 where masked."""
+    """Where the rows of the users of samples begin, int64, and their lengths, int32: both 0 where masked."""
     user = tl.load(users + sample, mask=mask, other=0)
     begin = tl.load(indptr + user, mask=mask, other=0)
     end = tl.load(indptr + user + 1, mask=mask, other=0)
-    return begin, end - begin
+    return begin, (end - begin).to(tl.int32)
 
 
 @triton.jit
 def unseen_item(word, items, begin, count, num_items):
-    """Uniform over the items that are not in `items[begin:begin + count]`, int64, from 32 random bits each.
+    """Uniform over the items that are not in `items[begin:begin + count]`, int32, from 32 random bits each.
 
-    items -> ascending, distinct, fewer than `num_items` per row. With x = word * (num_items - count) >> 32, the x-th
-    item that is left: every positive j with `row[j] - j <= x` is before it.
+    items -> ascending, distinct, fewer than `num_items` per row. `begin`: int64; `count` and `num_items`: int32. With
+    x = word * (num_items - count) >> 32, the x-th item that is left: every positive j with `row[j] - j <= x` is
+    before it.
     """
-    x = below(word, num_items - count)
+    x = below(word, num_items - count).to(tl.int32)
     return x + count_at_most(items, begin, count, x, SLOPE=1)
 
 
 @triton.jit
 def is_item(item, items, begin, count):
-    """Whether `items[begin:begin + count]`, ascending, holds the item."""
+    """Whether `items[begin:begin + count]`, ascending, holds the item. `begin`: int64, `count`: int32."""
     at_most = count_at_most(items, begin, count, item, SLOPE=0)
-    found = tl.load(items + (begin + at_most - 1), mask=at_most > 0, other=-1)
-    return found.to(tl.int64) == item
+    return tl.load(items + (begin + at_most - 1), mask=at_most > 0, other=-1) == item
 
 
 @triton.jit
 def popular_item(seed, epoch, d, thresholds, items, begin, count, num_items):
-    """By popularity, at most 16 attempts per draw number in `d`, int64, then an `unseen_item` at attempt 16. int64.
+    """By popularity, at most 16 attempts per draw number in `d`, int64, then an `unseen_item` at attempt 16: int32.
 
     thresholds -> (num_items - 1,) integers, ascending: an item is the number of them that are at most the word.
-    items -> as for `unseen_item`; lanes with an empty row take their first item.
+    The others as for `unseen_item`; lanes with an empty row take their first item.
     """
-    chosen = tl.zeros_like(d)
+    chosen = tl.zeros_like(d).to(tl.int32)
     searching = chosen == 0  # everywhere
     left = tl.max(searching.to(tl.int32))
     attempt = tl.zeros_like(left)
     while (left > 0) & (attempt < ATTEMPTS):
-        word = draw(seed, epoch, attempt | NEGATIVES, d).to(tl.int64)
+        word = draw(seed, epoch, attempt | NEGATIVES, d)
         item = count_at_most(thresholds, 0, tl.where(searching, num_items - 1, 0), word, SLOPE=0)
         chosen = tl.where(searching, item, chosen)
         searching = searching & is_item(item, items, begin, tl.where(searching, count, 0))
@@ -122,7 +122,7 @@ def unseen_kernel(
     skip: tl.int64,
     count: tl.int64,
     slots: tl.int64,
-    num_items: tl.int64,
+    num_items: tl.int32,
     BLOCKS: tl.constexpr,
 ):
     """Uniform over what is left for each sample's user, from the draws `4 * first_block + skip` and on.
@@ -132,7 +132,8 @@ def unseen_kernel(
     """
     word, place, mask = draw_range(seed, epoch, NEGATIVES, first_block, skip, count, tl.program_id(0), BLOCKS=BLOCKS)
     begin, length = positives_of(users, indptr, place // slots, mask)
-    tl.store(out + place, unseen_item(word, items, begin, length, num_items), mask=mask)
+    item = unseen_item(word, items, begin, length, num_items)
+    tl.store(out + place, item.to(tl.int64), mask=mask)
 
 
 @triton.jit(do_not_specialize=SCALARS)
@@ -147,7 +148,7 @@ def popularity_kernel(
     first_draw: tl.int64,
     count: tl.int64,
     slots: tl.int64,
-    num_items: tl.int64,
+    num_items: tl.int32,
     LANES: tl.constexpr,
 ):
     """By popularity over what is left for each sample's user, from the draws [first_draw, first_draw + count).
@@ -159,7 +160,7 @@ def popularity_kernel(
     mask = place < count
     begin, length = positives_of(users, indptr, place // slots, mask)
     item = popular_item(seed, epoch, first_draw + place, thresholds, items, begin, length, num_items)
-    tl.store(out + place, item, mask=mask)
+    tl.store(out + place, item.to(tl.int64), mask=mask)
 
 
 def uniform(

@@ -65,5 +65,5 @@ def user_based_train_test_split(
     """
     test_percentage = validation.real("test_percentage", test_percentage, 0.0, 1.0)
     seed = int(integers(as_random_state(random_state), 2**32 - 1))
-    in_test = murmurhash3_32(interactions.user_ids, seed) % 100 / 100.0 < test_percentage
+    in_test = murmurhash3_32(validation.ids("user_ids", interactions.user_ids), seed) % 100 / 100.0 < test_percentage
     return interactions.take(~in_test), interactions.take(in_test)

@@ -65,9 +65,9 @@ class Interactions:
     ) -> None:
         self.user_ids = _writable(validation.ids("user_ids", user_ids))
         self.item_ids = _writable(validation.ids("item_ids", item_ids))
-        self.ratings = None if ratings is None else _writable(np.asarray(ratings))
-        self.timestamps = None if timestamps is None else _writable(np.asarray(timestamps))
-        self.weights = None if weights is None else _writable(np.asarray(weights))
+        self.ratings = None if ratings is None else _writable(validation.rectangular("ratings", ratings))
+        self.timestamps = None if timestamps is None else _writable(validation.rectangular("timestamps", timestamps))
+        self.weights = None if weights is None else _writable(validation.rectangular("weights", weights))
         self.num_users = _size("num_users", num_users, "user_ids", self.user_ids)
         self.num_items = _size("num_items", num_items, "item_ids", self.item_ids)
         self.check()
@@ -97,6 +97,7 @@ class Interactions:
         def at(array: NDArray[Any] | None) -> NDArray[Any] | None:
             return None if array is None else np.asarray(array)[index]
 
+        self.check()
         return Interactions(
             np.asarray(self.user_ids)[index],
             np.asarray(self.item_ids)[index],
@@ -162,10 +163,10 @@ class Interactions:
             raise ValueError(
                 "weights have no meaning in sequences, got an array: set interactions.weights = None first"
             )
-        if len(self) and self.item_ids.min() == 0:
+        if len(self) and np.min(self.item_ids) == 0:
             raise ValueError(
                 f"item_ids must be at least 1 for sequences, where 0 is padding, "
-                f"got 0 at position {int(self.item_ids.argmin())}: add 1 to all of them"
+                f"got 0 at position {int(np.argmin(self.item_ids))}: add 1 to all of them"
             )
         indptr, items = windows.histories(self.user_ids, self.item_ids, self.timestamps, self.num_users)
         sequences, user_ids = windows.windows(indptr, items, length, minimum, step)
@@ -195,8 +196,7 @@ class SequenceInteractions:
 
     def __init__(self, sequences: ArrayLike, user_ids: ArrayLike | None = None, num_items: int | None = None) -> None:
         self.sequences = _writable(validation.as_integers("sequences", sequences))
-        if self.sequences.ndim != 2 or self.sequences.shape[1] == 0:
-            raise ValueError(f"sequences must be of shape (N, L) with L at least 1, got {self.sequences.shape}")
+        _check_2d(self.sequences)
         self.user_ids = None if user_ids is None else _writable(validation.ids("user_ids", user_ids))
         self.max_sequence_length = self.sequences.shape[1]
         self.num_items = _size("num_items", num_items, "sequences", self.sequences)
@@ -212,11 +212,17 @@ class SequenceInteractions:
     def check(self) -> None:
         """Raise if the arrays, which callers may have changed, no longer form valid sequences."""
         sequences = validation.as_integers("sequences", self.sequences)
+        _check_2d(sequences)
         validation.check_id_range("sequences", sequences, self.num_items, "num_items")
         if self.user_ids is not None:
             users = validation.ids("user_ids", self.user_ids)
             if len(users) != len(sequences):
                 raise ValueError(f"user_ids must have one value per sequence ({len(sequences)}), got {len(users)}")
+
+
+def _check_2d(sequences: NDArray[np.integer[Any]]) -> None:
+    if sequences.ndim != 2 or sequences.shape[1] == 0:
+        raise ValueError(f"sequences must be of shape (N, L) with L at least 1, got {sequences.shape}")
 
 
 def _size(name: str, declared: int | None, array_name: str, ids: NDArray[np.integer[Any]]) -> int:

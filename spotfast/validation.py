@@ -56,12 +56,17 @@ def ids(name: str, values: Any, size: int | None = None, size_name: str = "size"
     return array
 
 
+def rectangular(name: str, values: Any) -> NDArray[Any]:
+    """Return `values` as an array; an array is not copied."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # ragged lists
+        raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+
+
 def as_integers(name: str, values: Any) -> NDArray[np.integer[Any]]:
     """Return `values` as an array of signed integers; floats must be whole numbers."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # ragged lists
-        raise ValueError(f"{name} must be a rectangular array of integer ids: {error}") from None
+    array = rectangular(name, values)
     if array.size == 0 and array.dtype.kind == "f":  # an empty list
         return array.astype(np.int64)
     if array.dtype.kind == "f":
@@ -103,10 +108,7 @@ def check_id_range(
 
 def numbers(name: str, values: Any, length: int, *, kinds: str = "fiu") -> NDArray[Any]:
     """Return `values` as a 1-D array of `length` finite numbers; an array that is one already is not copied."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} must be a 1-D array of numbers: {error}") from None
+    array = rectangular(name, values)
     if array.dtype.kind not in kinds:
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.ndim != 1:

@@ -114,7 +114,8 @@ class TestScores:
         parts = [torch.from_numpy(data.draw(arrays.arrays(np.float32, shape, elements=numbers))) for shape in shapes]
         with np.errstate(all="ignore"):
             expected = documented(*parts)
-        canonical = [np.where(np.isnan(one), np.float32(np.nan), one) for one in (scores(*parts, backend=backend), expected)]
+        actual = scores(*parts, backend=backend).numpy()
+        canonical = (np.where(np.isnan(one), np.float32(np.nan), one) for one in (actual, expected))
         assert_same_bits(*canonical)
 
     def test_out(self, backend):
@@ -137,25 +138,25 @@ class TestScores:
         assert pair_scores(*parts, nobody, nobody, backend=backend).shape == (0,)
 
     @pytest.mark.parametrize(
-        ("changed", "error", "message"),
+        ("changed", "message"),
         [
-            ({0: torch.zeros(3, 5)}, ValueError, r"item_vectors .* as user_vectors.* got 4 and 5|dimensions"),
-            ({0: torch.zeros(3, 4).double()}, ValueError, "user_vectors must be .*float32.* got torch.float64"),
-            ({0: torch.zeros(4, 3).T}, ValueError, r"user_vectors must be contiguous.* strides \(1, 3\)"),
-            ({0: torch.zeros(4)}, ValueError, r"user_vectors .* got .* \(4,\)"),
-            ({1: torch.zeros(2)}, ValueError, r"user_biases .* shape \(3,\), got .* \(2,\)"),
-            ({1: torch.zeros(6)[::2]}, ValueError, "user_biases must be contiguous"),
-            ({2: torch.zeros(5, 4).half()}, ValueError, "item_vectors .* got torch.float16"),
-            ({3: torch.zeros(5, 1)}, ValueError, r"item_biases .* shape \(5,\), got .* \(5, 1\)"),
+            ({0: torch.zeros(3, 5)}, "user_vectors and item_vectors .* same dimension, got 5 and 4"),
+            ({0: torch.zeros(3, 4).double()}, "user_vectors must be .*float32.* got torch.float64"),
+            ({0: torch.zeros(4, 3).T}, r"user_vectors must be contiguous.* strides \(1, 3\)"),
+            ({0: torch.zeros(4)}, r"user_vectors .* got .* \(4,\)"),
+            ({1: torch.zeros(2)}, r"user_biases .* shape \(3,\), got .* \(2,\)"),
+            ({1: torch.zeros(6)[::2]}, "user_biases must be contiguous"),
+            ({2: torch.zeros(5, 4).half()}, "item_vectors .* got torch.float16"),
+            ({3: torch.zeros(5, 1)}, r"item_biases .* shape \(5,\), got .* \(5, 1\)"),
         ],
     )
-    def test_bad_vectors(self, backend, changed, error, message):
+    def test_bad_vectors(self, backend, changed, message):
         parts = model(3, 5, 4)
         for position, part in changed.items():
             parts[position] = part
-        with pytest.raises(error, match=message):
+        with pytest.raises(ValueError, match=message):
             scores(*parts, backend=backend)
-        with pytest.raises(error, match=message):
+        with pytest.raises(ValueError, match=message):
             pair_scores(*parts, torch.tensor([0]), torch.tensor([0]), backend=backend)
 
     @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ class TestScores:
             ([0], [5], IndexError, r"item_index must be in \[0, 5\), got 5 .. 5"),
             ([0, 0], [0], ValueError, r"item_index must be int64 of shape \(2,\)"),
             ([0.0], [0], ValueError, "user_index must be int64 .* got torch.float32"),
-            ([[0]], [0], ValueError, r"user_index must be int64 .* \[1, 1\]"),
+            ([[0]], [0], ValueError, r"user_index must be int64 .*\(\[1, 1\]\)"),
         ],
     )
     def test_bad_pairs(self, backend, users, items, error, message):

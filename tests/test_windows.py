@@ -99,7 +99,9 @@ class TestWindows:
         ids=lambda value: str(np.asarray(value).dtype),
     )
     def test_timestamps(self, backend, timestamps):
-        indptr, items = windows.histories(np.array([1, 1, 1, 1]), np.array([4, 5, 6, 7]), timestamps, 2, backend=backend)
+        indptr, items = windows.histories(
+            np.array([1, 1, 1, 1]), np.array([4, 5, 6, 7]), timestamps, 2, backend=backend
+        )
         assert indptr.tolist() == [0, 0, 4]
         assert items.tolist() == [5, 7, 6, 4]
 

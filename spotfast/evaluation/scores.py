@@ -103,14 +103,17 @@ def rmse_score(model: Any, test: Interactions) -> float:
         The error, in units of the ratings.
 
     Raises:
-        ValueError: if there are no interactions or no ratings.
+        ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each.
     """
     if getattr(test, "ratings", None) is None:
         raise ValueError("ratings are needed for the error of predicted ratings, got test data without them")
     if len(test) == 0:
         raise ValueError("test must not be empty, got 0 interactions")
+    ratings = validation.numbers("ratings", test.ratings, len(test)).astype(np.float64)
     predictions = np.asarray(model.predict(test.user_ids, test.item_ids))
-    return float(np.sqrt(((test.ratings - predictions) ** 2).mean()))
+    if predictions.shape != ratings.shape:
+        raise ValueError(f"model must predict an array of shape {ratings.shape}, got {predictions.shape}")
+    return float(np.sqrt(((ratings - predictions) ** 2).mean()))
 
 
 def _blocks(model: Any, test: Any, train: Any) -> Iterator[tuple[NDArray[Any], Rows, Rows | None]]:
@@ -123,7 +126,16 @@ def _blocks(model: Any, test: Any, train: Any) -> Iterator[tuple[NDArray[Any], R
     if len(users) == 0:
         return
     for block, scores in score_blocks(model, users):
-        yield scores, targets.take(block), None if excluded is None else excluded.take(block)
+        wanted, out = targets.take(block), None if excluded is None else excluded.take(block)
+        _check_items("test", wanted, scores.shape[1])
+        if out is not None:
+            _check_items("train", out, scores.shape[1])
+        yield scores, wanted, out
+
+
+def _check_items(name: str, rows: Rows, num_items: int) -> None:
+    if len(rows.items) and rows.items.max() >= num_items:
+        raise ValueError(f"{name} must hold items below {num_items}, which the model predicts, got {rows.items.max()}")
 
 
 def _is_target(best: NDArray[np.int64], targets: Rows, num_items: int) -> NDArray[np.bool_]:

@@ -77,7 +77,9 @@ def _predict(model: Any, user: int) -> NDArray[Any]:
 
 def _check_not_nan(users: NDArray[np.int64], scores: NDArray[Any]) -> None:
     # A sum is the quickest look at a row. It may be NaN for infinities of both signs, which are scores like others.
-    for row in np.flatnonzero(np.isnan(scores.sum(axis=1))):
+    with np.errstate(invalid="ignore", over="ignore"):
+        suspects = np.flatnonzero(np.isnan(scores.sum(axis=1)))
+    for row in suspects:
         if np.isnan(scores[row]).any():
             item = int(np.argmax(np.isnan(scores[row])))
             raise ValueError(f"the prediction of user {users[row]} for item {item} is NaN: it cannot be ranked")

@@ -52,8 +52,10 @@ def ranks(
 
 def check_rows(name: str, rows: Rows, scores: NDArray[Any]) -> None:
     """Raise unless there is a row of valid ids for every row of scores."""
-    if scores.ndim != 2 or scores.dtype.kind != "f":
-        raise ValueError(f"scores must be floats of shape (U, I), got {scores.dtype} of shape {scores.shape}")
+    if scores.ndim != 2 or scores.dtype not in (np.float32, np.float64):
+        raise ValueError(
+            f"scores must be float32 or float64 of shape (U, I), got {scores.dtype} of shape {scores.shape}"
+        )
     if len(rows) != len(scores):
         raise ValueError(f"{name} must have one row per row of scores ({len(scores)}), got {len(rows)}")
     if len(rows.items) and not 0 <= rows.items.min() <= rows.items.max() < scores.shape[1]:

@@ -45,6 +45,7 @@ def scores(
     """
     _check_vectors("user", user_vectors, user_biases)
     _check_vectors("item", item_vectors, item_biases)
+    _check_dimensions(user_vectors, item_vectors)
     if out is None:
         out = torch.empty(len(user_vectors), len(item_vectors), device=user_vectors.device)
     if out.shape != (len(user_vectors), len(item_vectors)) or out.dtype != torch.float32 or not out.is_contiguous():
@@ -90,6 +91,7 @@ def pair_scores(
     """
     _check_vectors("user", user_vectors, user_biases)
     _check_vectors("item", item_vectors, item_biases)
+    _check_dimensions(user_vectors, item_vectors)
     for name, index, size in (
         ("user_index", user_index, len(user_vectors)),
         ("item_index", item_index, len(item_vectors)),
@@ -118,6 +120,12 @@ def _check_vectors(name: str, vectors: Tensor, biases: Tensor | None) -> None:
             f"{name}_biases must be contiguous float32 of shape ({len(vectors)},), "
             f"got {biases.dtype} of shape {tuple(biases.shape)}"
         )
+
+
+def _check_dimensions(user_vectors: Tensor, item_vectors: Tensor) -> None:
+    users, items = user_vectors.shape[1], item_vectors.shape[1]
+    if users != items:
+        raise ValueError(f"user_vectors and item_vectors must have the same dimension, got {users} and {items}")
 
 
 def _numpy(tensor: Tensor | None) -> object:

@@ -79,8 +79,8 @@ def windows(
         [[2, 3], [1, 2], [0, 1]]
     """
     validation.integer("length", length, 1, 2**31 - 1)
-    validation.integer("min_length", min_length, 0)
-    validation.integer("step", step, 1)
+    validation.integer("min_length", min_length, 0, 2**62)
+    validation.integer("step", step, 1, 2**62)
     if backends.choose("windows", "cpu", backend) == "native":
         threads = backends.num_threads()
         sequences, users = backends.native().windows(indptr, items, length, min_length, step, threads)

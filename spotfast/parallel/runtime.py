@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -35,7 +36,7 @@ class ParallelKernel:
         self.__doc__ = function.__doc__
         self.function = function  # for tests of the logic without compilation
         self._parallel = _compile(function, parallel=True)
-        self._serial = _compile(function, parallel=False)
+        self._serial = _compile(_renamed(function, f"{function.__name__}_serial"), parallel=False)
 
     def __call__(self, *arguments: Any) -> None:
         """Run the kernel."""
@@ -54,6 +55,13 @@ class ParallelKernel:
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function that kernels call."""
     return _compile(function, parallel=False)
+
+
+def _renamed(function: Callable[..., None], name: str) -> Callable[..., None]:
+    """Return a copy with another name. Numba's cache tells functions apart by name, not by how they are compiled."""
+    copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
+    copy.__qualname__ = name
+    return copy
 
 
 def _compile(function: Callable[..., Any], parallel: bool) -> Any:

@@ -114,7 +114,7 @@ class TestPopularity:
     @pytest.mark.parametrize("slots", SLOTS)
     @pytest.mark.parametrize("count", [0, 1, 2, 42, 43, 127, 128, 129])
     def test_sizes(self, same, slots, count):
-        positives = mixed(50)
+        positives = rows([[], [3], [0, 7, 49]], 50)
         counts = np.random.default_rng(1).integers(0, 20, 50)
         self.by_popularity(same, SEED, 7, count, slots, positives, users_of(positives, count), counts)
 

@@ -1,0 +1,95 @@
+"""The best k items: those of a stable sort, on every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spotfast import backends
+from spotfast.ops.topk import topk
+from spotfast.parallel.topk import SORTED_FROM
+from spotfast.rows import Rows
+
+PATTERNS = {
+    "random": lambda rng, shape: rng.normal(size=shape),
+    "tied": lambda rng, shape: rng.integers(0, 4, shape),
+    "constant": lambda rng, shape: np.zeros(shape),
+    "infinite": lambda rng, shape: rng.choice([-np.inf, -1.0, -0.0, 0.0, np.inf], shape),
+    "ascending": lambda rng, shape: np.tile(np.arange(shape[1]), (shape[0], 1)),
+}
+
+
+def rows(mask):
+    return Rows.from_matrix("mask", sp.csr_matrix(mask))
+
+
+def expected_best(scores, k, excluded):
+    """Python's sort is stable."""
+    best = np.full((len(scores), k), -1)
+    for user, row in enumerate(scores.tolist()):
+        order = sorted(np.flatnonzero(~excluded[user]).tolist(), key=lambda item: -row[item])[:k]
+        best[user, : len(order)] = order
+    return best
+
+
+@pytest.mark.parametrize("backend", backends.OPERATIONS["topk"]["cpu"])
+class TestTopk:
+    def check(self, backend, scores, k, excluded=None):
+        result = topk(scores, k, None if excluded is None else rows(excluded), backend=backend)
+        nothing = np.zeros(scores.shape, bool)
+        expected = expected_best(scores, k, nothing if excluded is None else excluded)
+        np.testing.assert_array_equal(result, expected, strict=True)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("pattern", PATTERNS)
+    def test_against_a_stable_sort(self, backend, pattern, dtype):
+        """Lists shorter and longer than the items that are left, below and above where the algorithm changes."""
+        rng = np.random.default_rng(len(pattern))
+        shape = 4, SORTED_FROM + 8
+        scores = PATTERNS[pattern](rng, shape).astype(dtype)
+        for share in (None, 0.0, 0.3, 0.99, 1.0):
+            excluded = None if share is None else rng.random(shape) < share
+            for k in (1, 2, 10, SORTED_FROM - 1, SORTED_FROM, shape[1], shape[1] + 3):
+                self.check(backend, scores, k, excluded)
+
+    @settings(max_examples=50, deadline=None)
+    @given(data=st.data())
+    def test_any_scores(self, backend, data):
+        users, items, k = (data.draw(st.integers(1, high)) for high in (3, 12, 14))
+        rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+        values = np.array(data.draw(st.lists(st.floats(allow_nan=False), min_size=1, max_size=6)))
+        scores = rng.choice(values, (users, items))
+        self.check(backend, scores, k, rng.random(scores.shape) < 0.3)
+
+    def test_threads(self, backend, set_threads):
+        scores = np.random.default_rng(0).normal(size=(70, 50))
+        set_threads(1)
+        one = topk(scores, 7, backend=backend)
+        set_threads(2)
+        np.testing.assert_array_equal(topk(scores, 7, backend=backend), one)
+
+    @pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
+    def test_nothing_to_choose_from(self, backend, shape):
+        self.check(backend, np.zeros(shape), 2)
+
+    @pytest.mark.parametrize(
+        ("scores", "k", "items", "message"),
+        [
+            (np.zeros((1, 3)), 0, [[0, 0, 0]], "k must be an integer of at least 1, got 0"),
+            (np.zeros((1, 3)), 2, [[0, 0, 0, 1]], r"excluded must hold item ids in \[0, 3\), got 3 .. 3"),
+            (np.zeros((2, 3)), 2, [[1, 0, 0]], r"excluded must have one row per row of scores \(2\), got 1"),
+            (np.zeros(3), 2, [[1, 0, 0]], r"scores must be float32 or float64 .* got float64 of shape \(3,\)"),
+            (np.zeros((1, 3), np.float16), 2, [[1, 0, 0]], "scores must be float32 or float64 .* got float16"),
+        ],
+    )
+    def test_bad_input(self, backend, scores, k, items, message):
+        with pytest.raises(ValueError, match=message):
+            topk(scores, k, rows(items), backend=backend)
+
+    @pytest.mark.parametrize("k", [1.0, True, "1", None])
+    def test_a_k_that_is_no_integer(self, backend, k):
+        with pytest.raises(TypeError, match="k must be an integer of at least 1, got"):
+            topk(np.zeros((1, 3)), k, backend=backend)

@@ -169,8 +169,9 @@ def _replay(
     for k, active in enumerate(still.tolist(), start=1):
         steps = start[:active] + k
         lr = owed.learning_rates(steps)
-        step_size = (lr / (1 - owed.beta1**steps)).to(p.dtype).unsqueeze(1)
-        correction2 = (1 - owed.beta2**steps).sqrt().to(p.dtype).unsqueeze(1)
+        t = steps.double()  # a power of an integer tensor would be computed in float32
+        step_size = (lr / (1 - owed.beta1**t)).to(p.dtype).unsqueeze(1)
+        correction2 = (1 - owed.beta2**t).sqrt().to(p.dtype).unsqueeze(1)
         m[:active] *= owed.beta1
         v[:active] *= owed.beta2
         if weight_decay:

@@ -1,0 +1,139 @@
+"""DeferredAdam against torch.optim.Adam on dense gradients."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spotfast.optim import DeferredAdam
+
+ROWS, DIM = 60, 4
+
+
+def twins(kind=nn.Embedding, dtype=torch.float64):
+    torch.manual_seed(0)
+    sparse = kind(ROWS, DIM, sparse=True, dtype=dtype)
+    dense = kind(ROWS, DIM, dtype=dtype)
+    dense.load_state_dict(sparse.state_dict())
+    return sparse, dense
+
+
+def train(layers, optimizers, steps, rate=lambda step: 1e-2, seed=1, scale=1.0):
+    rng = np.random.RandomState(seed)
+    for step in range(steps):
+        ids = torch.from_numpy((ROWS * rng.rand(3) ** 4).astype(np.int64))
+        gradient = torch.from_numpy(rng.randn(3, DIM)) * scale
+        for layer, optimizer in zip(layers, optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = rate(step)
+            optimizer.zero_grad()
+            output = layer(ids if isinstance(layer, nn.Embedding) else ids.unsqueeze(1))
+            (output * gradient.to(output.dtype)).sum().backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"),
+    [(nn.Embedding, 1e-2), (nn.Embedding, 1e-8), (nn.EmbeddingBag, 1e-4)],
+)
+def test_dense_semantics_with_a_schedule(kind, scale):
+    """800 steps, most rows touched rarely: early steps by replay, later ones by the closed form."""
+    sparse, dense = twins(kind)
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    start = dense.weight.detach().clone()
+    train((sparse, dense), optimizers, 800, lambda step: 1e-2 * (0.55 + 0.45 * np.cos(np.pi * step / 800)), scale=scale)
+    optimizers[0].flush()
+    assert (dense.weight - start).abs().max() > 0.1
+    assert (sparse.weight - dense.weight).abs().max() < 1e-5
+
+
+def test_reads_see_dense_weights_at_every_step():
+    sparse, dense = twins()
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    for step in range(20):
+        train((sparse, dense), optimizers, 15, seed=step)
+        ids = torch.tensor([step, ROWS - 1])
+        torch.testing.assert_close(sparse(ids), dense(ids), rtol=0, atol=1e-6)
+
+
+def test_weight_decay_is_replayed():
+    sparse, dense = twins()
+    optimizers = DeferredAdam(sparse, weight_decay=1e-2), torch.optim.Adam(dense.parameters(), weight_decay=1e-2)
+    train((sparse, dense), optimizers, 300)
+    optimizers[0].flush()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-9)
+
+
+def test_a_learning_rate_of_zero():
+    sparse, dense = twins()
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    train((sparse, dense), optimizers, 800, lambda step: 1e-2 if step < 550 else 0.0)
+    optimizers[0].flush()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-5)
+
+
+def test_state_moves_to_adam_and_back():
+    sparse, dense = twins()
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    train((sparse, dense), optimizers, 300)
+    exchanged = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    exchanged[1].load_state_dict(optimizers[0].state_dict())
+    exchanged[0].load_state_dict(optimizers[1].state_dict())
+    train((sparse, dense), exchanged, 300, seed=2)
+    exchanged[0].flush()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-5)
+
+
+def test_dense_parameters_are_updated_by_adam():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(ROWS, DIM, sparse=True), nn.Linear(DIM, 1))
+    twin = nn.Sequential(nn.Embedding(ROWS, DIM), nn.Linear(DIM, 1))
+    twin.load_state_dict(net.state_dict())
+    optimizers = DeferredAdam(net), torch.optim.Adam(twin.parameters())
+    for step in range(100):
+        ids = torch.tensor([step % ROWS, 0])
+        for each, optimizer in zip((net, twin), optimizers, strict=True):
+            optimizer.zero_grad()
+            each(ids).sum().backward()
+            optimizer.step()
+    optimizers[0].flush()
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_copies_go_on_alone(duplicate):
+    sparse, _ = twins()
+    optimizer = DeferredAdam(sparse)
+    train((sparse,), (optimizer,), 50)
+    optimizer.flush()
+    layer, other = duplicate((sparse, optimizer))
+    assert other.param_groups[0]["params"][0] is layer.weight
+    for each in ((sparse, optimizer), (layer, other)):
+        train(each[:1], each[1:], 50, seed=2)
+        each[1].flush()
+    assert torch.equal(layer.weight, sparse.weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": -1.0}, "lr"),
+        ({"betas": (1.0, 0.9)}, r"betas\[0\]"),
+        ({"betas": (0.9, -0.1)}, r"betas\[1\]"),
+        ({"eps": 0.0}, "eps"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DeferredAdam(nn.Embedding(2, 2, sparse=True), **arguments)
+
+
+def test_parameters_in_place_of_a_module():
+    with pytest.raises(TypeError, match="module"):
+        DeferredAdam(nn.Embedding(2, 2, sparse=True).parameters())

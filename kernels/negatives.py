@@ -3,9 +3,9 @@
 import torch
 import triton
 import triton.language as tl
-from spotfast.kernels.philox import below, draw, draw_range, split
 from torch import Tensor
 
+from spotfast.kernels.philox import below, draw, draw_range, split
 from spotfast.positives import Positives
 
 NEGATIVES = tl.constexpr(2 << 16)  # the stream, attempt 0

@@ -3,8 +3,9 @@
 import torch
 import triton
 import triton.language as tl
-from spotfast.kernels.philox import words
 from torch import Tensor
+
+from spotfast.kernels.philox import words
 
 PERMUTATION = tl.constexpr(1 << 16)  # the stream, attempt 0
 LANES = 256  # positions per program, 2 per thread: it walks until the last of them has arrived

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GUARD = 64  # elements before and after every output
+GUARD = 4096  # elements before and after every output: more than any program writes
 POISON = -0x0123456789ABCDEF
 
 

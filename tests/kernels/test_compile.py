@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 import spotfast.kernels
 
 triton = pytest.importorskip("triton", reason="triton is not installed: nothing to compile")

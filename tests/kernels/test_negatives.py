@@ -118,12 +118,16 @@ class TestPopularity:
         counts = np.random.default_rng(1).integers(0, 20, 50)
         self.by_popularity(same, SEED, 7, count, slots, positives, users_of(positives, count), counts)
 
-    @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("num_items", [2, 3, 64, 65, 3000])
-    def test_catalogues(self, same, seed, num_items):
+    def test_catalogues(self, same, num_items):
         positives = mixed(num_items)
         counts = np.random.default_rng(num_items).zipf(1.5, num_items).clip(max=10**6)
-        self.by_popularity(same, seed, 0, 40, 3, positives, users_of(positives, 40), counts, power=0.75)
+        self.by_popularity(same, SEED, 0, 40, 3, positives, users_of(positives, 40), counts, power=0.75)
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_seeds(self, same, seed):
+        positives = rows([[], [0, 3]], 8)
+        self.by_popularity(same, seed, 5, 20, 3, positives, users_of(positives, 20), np.arange(1, 9))
 
     def test_one_item(self, same):
         self.by_popularity(same, SEED, 0, 10, 3, rows([[]], 1), torch.zeros(10, dtype=torch.int64), np.array([5]))

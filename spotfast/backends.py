@@ -33,7 +33,6 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "ranks": {"cpu": ("numba", "reference")},
     "topk": {"cpu": ("numba", "reference")},
-    "row_update": {"cpu": ("reference",), "cuda": ("reference",)},
 }
 
 

@@ -173,6 +173,13 @@ class TestRanking:
         stored_zeros = sp.coo_matrix(([0, 1, -1], ([0, 1, 1], [1, 0, 0])), shape=(2, 4))
         assert mrr_score(model, stored_zeros).tolist() == [0.5, 1.0]
 
+    def test_unsorted_rows(self):
+        """Sorted, and rid of repetitions, in a copy."""
+        indices = np.array([3, 1, 1, 0])
+        matrix = sp.csr_matrix((np.ones(4), indices.copy(), [0, 3, 4]), shape=(2, 4))
+        assert mrr_score(Table(np.tile(ROW, (2, 1))), matrix).tolist() == [(1 / 2 + 1 / 4) / 2, 1.0]
+        np.testing.assert_array_equal(matrix.indices, indices)
+
 
 INFINITE = np.array([[0.0, np.inf, -np.inf, 1.0], [3e38, 3e38, 3e38, -3e38]])
 

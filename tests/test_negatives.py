@@ -54,12 +54,12 @@ class TestUniform:
             for i in range(7)
         ]
 
-    @every_number_of_slots
+    @pytest.mark.parametrize("slots", [1, 5])
     def test_threads_and_cuts(self, backend, set_threads, slots):
         def draw(start, stop):
             return negatives.uniform(SEED, 3, start, stop, slots, 1000, backend=backend)
 
-        check_threads_and_cuts(set_threads, draw, 70_000 // slots)
+        check_threads_and_cuts(set_threads, draw, 40_000 // slots)
 
     def test_distribution(self, backend):
         drawn = negatives.uniform(1, 0, 0, 20_000, 1, 50, first=10, backend=backend)
@@ -93,9 +93,9 @@ class TestUnseen:
             for user, items in enumerate(lists)
         ]
 
-    @every_number_of_slots
+    @pytest.mark.parametrize("slots", [1, 5])
     def test_threads_and_cuts(self, backend, set_threads, slots):
-        count = 70_000 // slots
+        count = 40_000 // slots
         users = users_of(count)
 
         def draw(start, stop):
@@ -144,9 +144,9 @@ class TestPopularity:
             for i, user in enumerate(users)
         ]
 
-    @every_number_of_slots
+    @pytest.mark.parametrize("slots", [1, 5])
     def test_threads_and_cuts(self, backend, set_threads, slots):
-        count = 70_000 // slots
+        count = 40_000 // slots
         users = users_of(count)
 
         def draw(start, stop):

@@ -51,7 +51,8 @@ def choose(operation: str, device: torch.device | str = "cpu", backend: str = "a
     device = torch.device(device)
     candidates = OPERATIONS[operation].get(device.type, ("reference",))
     if backend == "auto":
-        if os.environ.get("SPOTFAST_BACKEND") == "reference":
+        preferred = os.environ.get("SPOTFAST_BACKEND", "auto")
+        if validation.choice("SPOTFAST_BACKEND", preferred, ["auto", "reference"]) == "reference":
             return "reference"
         return next(name for name in candidates if missing(name, device) is None)
     known = {name for names in OPERATIONS[operation].values() for name in names}

@@ -17,6 +17,7 @@ def shuffle_interactions(interactions: Interactions, random_state: RandomStateLi
         interactions: N interactions.
         random_state: None, int, `RandomState` or `Generator`; the same `RandomState` gives Spotlight's order.
     """
+    _check(interactions)
     order = np.arange(len(interactions))
     as_random_state(random_state).shuffle(order)
     return interactions.take(order)
@@ -64,6 +65,13 @@ def user_based_train_test_split(
         (train, test)
     """
     test_percentage = validation.real("test_percentage", test_percentage, 0.0, 1.0)
+    _check(interactions)
     seed = int(integers(as_random_state(random_state), 2**32 - 1))
     in_test = murmurhash3_32(validation.ids("user_ids", interactions.user_ids), seed) % 100 / 100.0 < test_percentage
     return interactions.take(~in_test), interactions.take(in_test)
+
+
+def _check(interactions: Interactions) -> None:
+    if not isinstance(interactions, Interactions):
+        raise TypeError(f"interactions must be Interactions, got {type(interactions).__name__}")
+    interactions.check()

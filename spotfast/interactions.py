@@ -114,6 +114,8 @@ class Interactions:
 
         self.check()
         data = np.ones(len(self), np.float32) if self.ratings is None else np.array(self.ratings)
+        if data.itemsize < 4:  # scipy knows no float16, and sums of int8 wrap around
+            data = data.astype(np.float32)
         row, column = np.array(self.user_ids), np.array(self.item_ids)
         return sp.coo_matrix((data, (row, column)), shape=(self.num_users, self.num_items))
 

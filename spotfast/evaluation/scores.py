@@ -77,6 +77,8 @@ def precision_recall_score(
         >>> precision_recall_score(Popularity(), Interactions([0, 1], [2, 1], num_items=3), k=2)
         (array([0.5, 0.5]), array([1., 1.]))
     """
+    if np.ndim(k) > 1:
+        raise ValueError(f"k must be an integer or a sequence of integers, got shape {np.shape(k)}")
     several = np.ndim(k) > 0
     cutoffs = np.array([validation.integer("k", value, 1) for value in (np.ravel(k) if several else [k])])
     if len(cutoffs) == 0:

@@ -204,7 +204,8 @@ def popularity_thresholds(counts: NDArray[Any], power: float = 1.0) -> Tensor:
     would be 2**32 and is left out.
 
     Args:
-        counts: (num_items,) interactions of every item, finite, >= 0, not all 0. Items with 0 are not drawn.
+        counts: (num_items,) interactions of every item, finite, >= 0, not all 0. Items with 0 are not drawn
+            (those behind the last item with a count: with probability 2**-32).
         power: 1 for the distribution of the data, 0.75 as in word2vec, 0 for uniform over the items with a count.
 
     Returns:

@@ -42,6 +42,8 @@ def histories(
     times = validation.numbers("timestamps", timestamps, len(users), kinds="fiuM")
     if len(items) != len(users):
         raise ValueError(f"item_ids must have the length of user_ids ({len(users)}), got {len(items)}")
+    if times.dtype == np.uint64 and len(times) and times.max() >= 2**63:
+        raise ValueError(f"timestamps must be below 2**63, got {times.max()}")
     times = times.astype(np.float64 if times.dtype.kind == "f" else np.int64)
     if backends.choose("windows", "cpu", backend) == "native":
         threads = backends.num_threads()
@@ -81,6 +83,8 @@ def windows(
     validation.integer("length", length, 1, 2**31 - 1)
     validation.integer("min_length", min_length, 0, 2**62)
     validation.integer("step", step, 1, 2**62)
+    if indptr[0] != 0 or indptr[-1] != len(items) or (np.diff(indptr) < 0).any():
+        raise ValueError(f"indptr must ascend from 0 to the number of items ({len(items)})")
     if backends.choose("windows", "cpu", backend) == "native":
         threads = backends.num_threads()
         sequences, users = backends.native().windows(indptr, items, length, min_length, step, threads)

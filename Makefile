@@ -9,10 +9,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 CXX    ?= g++
+QUICK  := "not slow and not interpreter"
 
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml
 
-.PHONY: help demo test test-slow test-kernels test-cpp sanitize lint format coverage bench wheel clean check-machine
+.PHONY: help demo test test-slow test-kernels test-wheel sanitize lint format bench wheel clean check-machine
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,8 +21,8 @@ help: ## this list
 demo: $(STAMPS)/demo ## train, evaluate and recommend on MovieLens-100K
 	@$(BIN)/python -m spotfast demo
 
-test: $(STAMPS)/dev ## the tests and the doctests
-	$(BIN)/python -m pytest -q --doctest-modules -m "not slow and not interpreter"
+test: $(STAMPS)/dev ## the tests and the doctests; spotfast/ must be covered to 90 %
+	$(BIN)/python -m pytest -q --doctest-modules -m $(QUICK) --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(STAMPS)/dev ## the tests that take minutes or need real data
 	$(BIN)/python -m pytest -q -m slow
@@ -30,8 +31,13 @@ test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, and compi
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/kernels
 	$(BIN)/python -m pytest -q -m "not interpreter" tests/kernels
 
-coverage: $(STAMPS)/dev ## the tests, with the coverage of spotfast/, at least 90 %
-	$(BIN)/python -m pytest -q --doctest-modules -m "not slow and not interpreter" --cov --cov-report=term --cov-fail-under=90
+test-wheel: wheel ## the tests, from the built wheel, outside the source tree
+	rm -rf $(VENV)-wheel build/wheel
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install -q --no-deps dist/*.whl
+	mkdir -p build/wheel
+	cd build/wheel && PYTHONPATH=$$($(CURDIR)/$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	    $(CURDIR)/$(VENV)-wheel/bin/python -m pytest -q -p no:cacheprovider -m $(QUICK) $(CURDIR)/tests
 
 SANITIZERS := address,undefined thread
 CPP_TESTS  := $(wildcard tests/cpp/*.cpp)
@@ -61,10 +67,11 @@ bench: $(STAMPS)/dev ## the benchmarks (some minutes, on an idle machine)
 	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 wheel: $(STAMPS)/dev ## wheel and source distribution in dist/
+	rm -rf dist
 	SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m build --outdir dist
 
 clean: ## everything that was made here
-	rm -rf $(VENV) build dist *.egg-info spotfast/*.so .coverage demo_losses.png
+	rm -rf $(VENV) $(VENV)-wheel build dist *.egg-info spotfast/*.so .coverage demo_losses.png
 
 # What each installation step needs is remembered by a stamp, so that a second call does nothing.
 

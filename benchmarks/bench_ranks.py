@@ -40,8 +40,8 @@ def measure(quick: bool) -> Iterator[harness.Case]:
     difference = np.abs(expected - got[: len(expected)]).max()
     harness.require(bool(difference <= 1e-12), f"reciprocal ranks differ by up to {difference:.3g}")
     slow, fast = harness.alternate([partial(loop, few), partial(library, some)], 2 if quick else 9)
-    per_1000 = [[1000 * taken / evaluation.users for taken in times] for times, evaluation in ((slow, few), (fast, some))]
-    yield harness.ratio(f"mrr_score, 1,000 users x {some.test.num_items:,} items", *per_1000, FLOOR)
+    name = f"mrr_score, 1,000 users x {some.test.num_items:,} items"
+    yield harness.ratio(name, fitted.per_1000(few, slow), fitted.per_1000(some, fast), FLOOR)
 
 
 if __name__ == "__main__":

@@ -49,3 +49,8 @@ def make(users: int) -> Evaluation:
     for parameter in model._net.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)
     return Evaluation(model, data.take(~in_test), data.take(in_test), users)
+
+
+def per_1000(evaluation: Evaluation, times: list[float]) -> list[float]:
+    """Convert the seconds of an evaluation to seconds per 1,000 users."""
+    return [1000 * taken / evaluation.users for taken in times]

@@ -23,8 +23,8 @@ PACKAGES = ("spotfast", "torch", "numpy", "scipy", "numba")
 IDLE_LOAD = 0.5  # above this load average before the start, other processes are likely to disturb
 
 
-class DisagreementError(Exception):
-    """The candidates' results are not the same, so their times mean nothing."""
+class RefusalError(Exception):
+    """The times mean nothing: results are not the same, or the machine is too noisy."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ def alternate(candidates: Sequence[Callable[[], Any]], repetitions: int) -> list
     return times
 
 
-def require(agreed: bool, message: str) -> None:
-    """Raise unless a check of the results holds."""
-    if not agreed:
-        raise DisagreementError(message)
+def require(holds: bool, message: str) -> None:
+    """Raise unless a check holds."""
+    if not holds:
+        raise RefusalError(message)
 
 
 def run(measure: Callable[[bool], Iterable[Case]]) -> None:
-    """Run a benchmark from the command line, and end with status 1 if results disagree or a bound is missed.
+    """Run a benchmark from the command line, and end with status 1 if it is refused or a bound is missed.
 
     Args:
         measure: yields the cases; its argument says whether sizes are to be small.
@@ -136,7 +136,7 @@ def run(measure: Callable[[bool], Iterable[Case]]) -> None:
         for case in measure(arguments.quick):
             cases.append(case)
             print(_line(case, arguments.quick), flush=True)
-    except DisagreementError as error:
+    except RefusalError as error:
         sys.exit(f"refused to report: {error}")
     if arguments.json:
         report = {"machine": conditions, "quick": arguments.quick, "cases": [_entry(case) for case in cases]}
@@ -175,7 +175,7 @@ def _required(case: Case) -> str:
     if case.bound is None:
         return "-"
     sign = ">=" if case.unit == "x" else "<="
-    return f"{sign} {case.bound:g} {case.unit}" + (f" - {case.noise:.2f}" if case.noise else "")
+    return f"{sign} {case.bound:.3g} {case.unit}" + (f" - {case.noise:.2f}" if case.noise else "")
 
 
 def _verdict(case: Case, quick: bool) -> str:

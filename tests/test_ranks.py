@@ -138,6 +138,16 @@ class TestNumba:
                 kernel()
             assert numba.get_num_threads() == before
 
+    def test_torch_keeps_its_number_of_threads(self, run_python):
+        """In a new process: it is the start of Numba's threads that changes torch's setting."""
+        run_python("""
+            import numpy as np, torch
+            from spotfast.ops.topk import topk
+            torch.set_num_threads(1)
+            topk(np.ones((3, 9)), 2)
+            assert torch.get_num_threads() == 1
+        """)
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
     def test_forked_children(self, run_python):
         """A child cannot use the threads that its parent started: it ranks on one, and gets the same."""

@@ -9,8 +9,7 @@ from types import FunctionType
 from typing import Any
 
 import numba
-
-from spotfast import backends
+import torch
 
 _lock = threading.Lock()  # not every threading layer of Numba may be entered twice at once
 _forked = False  # a child cannot use the thread pool that its parent started
@@ -28,13 +27,12 @@ if hasattr(os, "register_at_fork"):
 class ParallelKernel:
     """A function whose outer loop is a `numba.prange`, compiled when first called.
 
-    Its calls take turns, use as many threads as torch does, and leave Numba's own setting as it was. In a forked
+    Its calls take turns, use as many threads as torch does, and leave both settings as they were. In a forked
     child, which cannot use its parent's thread pool, it runs on one thread.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.__doc__ = function.__doc__
-        self.function = function  # for tests of the logic without compilation
         self._parallel = _compile(function, parallel=True)
         self._serial = _compile(_renamed(function, f"{function.__name__}_serial"), parallel=False)
 
@@ -44,12 +42,14 @@ class ParallelKernel:
             if _forked:
                 self._serial(*arguments)
                 return
-            before = numba.get_num_threads()
-            numba.set_num_threads(min(backends.num_threads(), numba.config.NUMBA_NUM_THREADS))
+            torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
             try:
+                numba.set_num_threads(min(torch_threads, numba.config.NUMBA_NUM_THREADS))
                 self._parallel(*arguments)
             finally:
-                numba.set_num_threads(before)
+                numba.set_num_threads(numba_threads)
+                # Starting Numba's OpenMP threads raises the setting that torch reads as its own.
+                torch.set_num_threads(torch_threads)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

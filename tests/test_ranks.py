@@ -140,13 +140,13 @@ class TestNumba:
 
     def test_torch_keeps_its_number_of_threads(self, run_python):
         """In a new process: it is the start of Numba's threads that changes torch's setting."""
-        run_python("""
-            import numpy as np, torch
-            from spotfast.ops.topk import topk
-            torch.set_num_threads(1)
-            topk(np.ones((3, 9)), 2)
-            assert torch.get_num_threads() == 1
-        """)
+        run_python(
+            "import numpy as np, torch\n"
+            "from spotfast.ops.topk import topk\n"
+            "torch.set_num_threads(1)\n"
+            "topk(np.ones((3, 9)), 2)\n"
+            "assert torch.get_num_threads() == 1\n"
+        )
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
     def test_forked_children(self, run_python):

@@ -11,31 +11,38 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // draws per thread, at least
 
-// A search for x among the values items[j] - j of one user's row: how many are <= x.
-struct Search {
-    const int32_t* low;
-    const int32_t* row;
-    int64_t length;
-    int64_t x;
+// Searches side by side, so that their cache misses overlap: how many of the values row[j] - j of a user's row are
+// <= x. No step branches on data; lanes whose row is done stand still.
+struct Searches {
+    const int32_t* rows[kDraws];
+    int32_t low[kDraws], length[kDraws], x[kDraws];
 
-    bool step() {
-        if (length == 0) return false;
-        const int64_t half = length >> 1;
-        const int32_t* middle = low + half;
-        const bool right = *middle - (middle - row) <= x;
-        low = right ? middle + 1 : low;
-        length = right ? length - half - 1 : half;
-        return true;
+    void add(int lane, uint32_t word, int64_t user, int64_t num_items, const PositivesView& positives) {
+        static const int32_t nothing = INT32_MAX;  // the row of users without positives
+        const int64_t begin = positives.indptr[user], count = positives.indptr[user + 1] - begin;
+        rows[lane] = count == 0 ? &nothing : positives.items + begin;
+        low[lane] = 0;
+        length[lane] = std::max<int32_t>(static_cast<int32_t>(count), 1);
+        x[lane] = static_cast<int32_t>(below(word, num_items - count));
     }
 
-    int64_t item() const { return x + (low - row); }
+    // Finds the items, one for each of the first `lanes`: the x-th that is left.
+    void run(int lanes, int64_t* items) {
+        int32_t longest = 1;
+        for (int lane = 0; lane < lanes; ++lane) longest = std::max(longest, length[lane]);
+        for (; longest > 1; longest -= longest >> 1) {
+            for (int lane = 0; lane < lanes; ++lane) {
+                const int32_t half = length[lane] >> 1, probe = low[lane] + half - (half != 0);
+                low[lane] += rows[lane][probe] - probe <= x[lane] ? half : 0;
+                length[lane] -= half;
+            }
+        }
+        for (int lane = 0; lane < lanes; ++lane) {
+            const int32_t last = rows[lane][low[lane]] - low[lane] <= x[lane];
+            items[lane] = int64_t{x[lane]} + low[lane] + last;
+        }
+    }
 };
-
-Search unseen_search(uint32_t word, int64_t user, int64_t num_items, const PositivesView& positives) {
-    const int32_t* row = positives.items + positives.indptr[user];
-    const int64_t count = positives.indptr[user + 1] - positives.indptr[user];
-    return {row, row, count, below(word, num_items - count)};
-}
 
 bool is_positive(int64_t item, int64_t user, const PositivesView& positives) {
     return std::binary_search(positives.items + positives.indptr[user], positives.items + positives.indptr[user + 1],
@@ -65,20 +72,16 @@ void uniform_negatives(const NegativesRequest& request, int64_t first_item, int 
 void unseen_negatives(const NegativesRequest& request, const int64_t* users, const PositivesView& positives,
                       int threads, int64_t* out) {
     for_request(request, threads, [&](int64_t first, const uint32_t* words, int size) {
-        Search searches[kDraws];  // side by side, so that their cache misses overlap
+        Searches searches;
         int64_t sample = first / request.slots, slot = first % request.slots;
         for (int i = 0; i < size; ++i) {
-            searches[i] = unseen_search(words[i], users[sample], request.num_items, positives);
+            searches.add(i, words[i], users[sample], request.num_items, positives);
             if (++slot == request.slots) {
                 slot = 0;
                 ++sample;
             }
         }
-        for (bool searching = true; searching;) {
-            searching = false;
-            for (int i = 0; i < size; ++i) searching |= searches[i].step();
-        }
-        for (int i = 0; i < size; ++i) out[first + i] = searches[i].item();
+        searches.run(size, out + first);
     });
 }
 
@@ -97,10 +100,9 @@ void popularity_negatives(const NegativesRequest& request, const uint32_t* thres
                 ++key.attempt;
                 word = draw(key, origin + first + i);
                 if (key.attempt == kPopularityAttempts) {
-                    Search search = unseen_search(word, user, request.num_items, positives);
-                    while (search.step()) {
-                    }
-                    item = search.item();
+                    Searches search;
+                    search.add(0, word, user, request.num_items, positives);
+                    search.run(1, &item);
                     break;
                 }
                 item = std::upper_bound(thresholds, last, word) - thresholds;

@@ -11,32 +11,67 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // draws per thread, at least
 
-// Searches side by side, so that their cache misses overlap: how many of the values row[j] - j of a user's row are
-// <= x. No step branches on data; lanes whose row is done stand still.
+const int32_t kNoPositives = INT32_MAX;  // stands for the row of users without positives
+
+// One step of a bisection for every lane: where a row's middle value row[j] - j is <= x, the lane goes right. No step
+// branches on data; a lane whose row is down to one value stands still.
+inline void bisect(const int32_t* const* rows, int32_t* low, int32_t* length, const int32_t* x) {
+#if defined(__AVX2__)
+    for (int lane = 0; lane < kDraws; lane += 8) {
+        const auto load = [&](const int32_t* from) {
+            return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + lane));
+        };
+        const auto store = [&](int32_t* to, __m256i value) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + lane), value);
+        };
+        const __m256i half = _mm256_srli_epi32(load(length), 1);
+        const __m256i moves = _mm256_cmpgt_epi32(half, _mm256_setzero_si256());  // -1 or 0
+        const __m256i probe = _mm256_add_epi32(_mm256_add_epi32(load(low), half), moves);
+        const auto gather = [&](int first, __m128i index) {  // rows[first + k][index[k]] for four lanes
+            const auto* pointers = reinterpret_cast<const __m256i*>(rows + lane + first);
+            const __m256i offsets = _mm256_slli_epi64(_mm256_cvtepi32_epi64(index), 2);
+            const __m256i addresses = _mm256_add_epi64(_mm256_loadu_si256(pointers), offsets);
+            return _mm256_i64gather_epi32(static_cast<const int*>(nullptr), addresses, 1);
+        };
+        const __m256i values =
+            _mm256_set_m128i(gather(4, _mm256_extracti128_si256(probe, 1)), gather(0, _mm256_castsi256_si128(probe)));
+        const __m256i left = _mm256_cmpgt_epi32(_mm256_sub_epi32(values, probe), load(x));
+        store(low, _mm256_add_epi32(load(low), _mm256_andnot_si256(left, half)));
+        store(length, _mm256_sub_epi32(load(length), half));
+    }
+#else
+    for (int lane = 0; lane < kDraws; ++lane) {
+        const int32_t half = length[lane] >> 1, probe = low[lane] + half - (half != 0);
+        low[lane] += rows[lane][probe] - probe <= x[lane] ? half : 0;
+        length[lane] -= half;
+    }
+#endif
+}
+
+// Searches side by side, so that their cache misses overlap: how many of the values row[j] - j of a user's row are <=
+// x.
 struct Searches {
     const int32_t* rows[kDraws];
     int32_t low[kDraws], length[kDraws], x[kDraws];
 
-    void add(int lane, uint32_t word, int64_t user, int64_t num_items, const PositivesView& positives) {
-        static const int32_t nothing = INT32_MAX;  // the row of users without positives
+    Searches() {  // lanes that are not used must be readable all the same
+        std::fill(rows, rows + kDraws, &kNoPositives);
+        std::fill(low, low + kDraws, 0);
+        std::fill(length, length + kDraws, 1);
+        std::fill(x, x + kDraws, 0);
+    }
+
+    void set(int lane, uint32_t word, int64_t user, int64_t num_items, const PositivesView& positives) {
         const int64_t begin = positives.indptr[user], count = positives.indptr[user + 1] - begin;
-        rows[lane] = count == 0 ? &nothing : positives.items + begin;
-        low[lane] = 0;
+        rows[lane] = count == 0 ? &kNoPositives : positives.items + begin;
         length[lane] = std::max<int32_t>(static_cast<int32_t>(count), 1);
         x[lane] = static_cast<int32_t>(below(word, num_items - count));
     }
 
     // Finds the items, one for each of the first `lanes`: the x-th that is left.
     void run(int lanes, int64_t* items) {
-        int32_t longest = 1;
-        for (int lane = 0; lane < lanes; ++lane) longest = std::max(longest, length[lane]);
-        for (; longest > 1; longest -= longest >> 1) {
-            for (int lane = 0; lane < lanes; ++lane) {
-                const int32_t half = length[lane] >> 1, probe = low[lane] + half - (half != 0);
-                low[lane] += rows[lane][probe] - probe <= x[lane] ? half : 0;
-                length[lane] -= half;
-            }
-        }
+        int32_t longest = *std::max_element(length, length + kDraws);
+        for (; longest > 1; longest -= longest >> 1) bisect(rows, low, length, x);
         for (int lane = 0; lane < lanes; ++lane) {
             const int32_t last = rows[lane][low[lane]] - low[lane] <= x[lane];
             items[lane] = int64_t{x[lane]} + low[lane] + last;
@@ -75,7 +110,7 @@ void unseen_negatives(const NegativesRequest& request, const int64_t* users, con
         Searches searches;
         int64_t sample = first / request.slots, slot = first % request.slots;
         for (int i = 0; i < size; ++i) {
-            searches.add(i, words[i], users[sample], request.num_items, positives);
+            searches.set(i, words[i], users[sample], request.num_items, positives);
             if (++slot == request.slots) {
                 slot = 0;
                 ++sample;
@@ -101,7 +136,7 @@ void popularity_negatives(const NegativesRequest& request, const uint32_t* thres
                 word = draw(key, origin + first + i);
                 if (key.attempt == kPopularityAttempts) {
                     Searches search;
-                    search.add(0, word, user, request.num_items, positives);
+                    search.set(0, word, user, request.num_items, positives);
                     search.run(1, &item);
                     break;
                 }

@@ -75,13 +75,13 @@ Array<int64_t> py_popularity(uint64_t seed, uint32_t epoch, int64_t start, int64
     });
 }
 
-template <class Timestamp>
-py::tuple py_histories(const Array<int32_t>& user_ids, const Array<int32_t>& item_ids,
-                       const Array<Timestamp>& timestamps, int64_t num_users, int threads) {
+template <class Id, class Timestamp>
+py::tuple py_histories(const Array<Id>& user_ids, const Array<Id>& item_ids, const Array<Timestamp>& timestamps,
+                       int64_t num_users, int threads) {
     const int64_t count = user_ids.size();
     Array<int64_t> indptr(num_users + 1);
     Array<int32_t> items(count);
-    const int32_t *user_data = user_ids.data(), *item_data = item_ids.data();
+    const Id *user_data = user_ids.data(), *item_data = item_ids.data();
     const Timestamp* time_data = timestamps.data();
     int64_t* indptr_data = indptr.mutable_data();
     int32_t* items_data = items.mutable_data();
@@ -90,6 +90,12 @@ py::tuple py_histories(const Array<int32_t>& user_ids, const Array<int32_t>& ite
         histories(user_data, item_data, time_data, count, num_users, threads, indptr_data, items_data);
     }
     return py::make_tuple(indptr, items);
+}
+
+template <class Id, class Timestamp>
+void def_histories(py::module_& m) {
+    m.def("histories", &py_histories<Id, Timestamp>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
+          py::arg("timestamps").noconvert(), py::arg("num_users"), py::arg("threads"));
 }
 
 py::tuple py_windows(const Array<int64_t>& indptr, const Array<int32_t>& items, int64_t length, int64_t min_length,
@@ -166,10 +172,10 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     m.def("popularity_negatives", &py_popularity, py::arg("seed"), py::arg("epoch"), py::arg("start"), py::arg("stop"),
           py::arg("slots"), py::arg("num_items"), py::arg("thresholds").noconvert(), py::arg("users").noconvert(),
           py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("threads"));
-    m.def("histories", &py_histories<int64_t>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
-          py::arg("timestamps").noconvert(), py::arg("num_users"), py::arg("threads"));
-    m.def("histories", &py_histories<double>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
-          py::arg("timestamps").noconvert(), py::arg("num_users"), py::arg("threads"));
+    def_histories<int32_t, int64_t>(m);
+    def_histories<int32_t, double>(m);
+    def_histories<int64_t, int64_t>(m);
+    def_histories<int64_t, double>(m);
     m.def("windows", &py_windows, py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("length"),
           py::arg("min_length"), py::arg("step"), py::arg("threads"));
     m.def("scores", &py_scores, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),

@@ -34,16 +34,17 @@ void sort_by_time(Event<Timestamp>* begin, Event<Timestamp>* end) {
 
 }  // namespace
 
-template <class Timestamp>
-void histories(const int32_t* user_ids, const int32_t* item_ids, const Timestamp* timestamps, int64_t count,
-               int64_t num_users, int threads, int64_t* indptr, int32_t* items) {
+template <class Id, class Timestamp>
+void histories(const Id* user_ids, const Id* item_ids, const Timestamp* timestamps, int64_t count, int64_t num_users,
+               int threads, int64_t* indptr, int32_t* items) {
     std::fill(indptr, indptr + num_users + 1, 0);
     for (int64_t i = 0; i < count; ++i) ++indptr[user_ids[i] + 1];
     for (int64_t user = 0; user < num_users; ++user) indptr[user + 1] += indptr[user];
 
     std::vector<int64_t> next(indptr, indptr + num_users);
     std::vector<Event<Timestamp>> events(count);
-    for (int64_t i = 0; i < count; ++i) events[next[user_ids[i]]++] = {timestamps[i], item_ids[i]};
+    for (int64_t i = 0; i < count; ++i)
+        events[next[user_ids[i]]++] = {timestamps[i], static_cast<int32_t>(item_ids[i])};
 
     parallel_for(num_users, threads, 1 << 10, [&](int64_t begin, int64_t end) {
         for (int64_t user = begin; user < end; ++user) {
@@ -53,10 +54,14 @@ void histories(const int32_t* user_ids, const int32_t* item_ids, const Timestamp
     });
 }
 
-template void histories<int64_t>(const int32_t*, const int32_t*, const int64_t*, int64_t, int64_t, int, int64_t*,
-                                 int32_t*);
-template void histories<double>(const int32_t*, const int32_t*, const double*, int64_t, int64_t, int, int64_t*,
-                                int32_t*);
+#define SPOTFAST_HISTORIES(Id, Timestamp)                                                                           \
+    template void histories<Id, Timestamp>(const Id*, const Id*, const Timestamp*, int64_t, int64_t, int, int64_t*, \
+                                           int32_t*)
+SPOTFAST_HISTORIES(int32_t, int64_t);
+SPOTFAST_HISTORIES(int32_t, double);
+SPOTFAST_HISTORIES(int64_t, int64_t);
+SPOTFAST_HISTORIES(int64_t, double);
+#undef SPOTFAST_HISTORIES
 
 void window_offsets(const int64_t* indptr, int64_t num_users, const WindowShape& shape, int64_t* offsets) {
     offsets[0] = 0;

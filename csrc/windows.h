@@ -7,9 +7,10 @@ namespace spotfast {
 
 // Groups interactions by user, each user's in the order of their timestamps, equal timestamps in input order.
 // indptr has num_users + 1 entries, items and user_ids `count`.
-template <class Timestamp>
-void histories(const int32_t* user_ids, const int32_t* item_ids, const Timestamp* timestamps, int64_t count,
-               int64_t num_users, int threads, int64_t* indptr, int32_t* items);
+// Ids are int32 or int64, timestamps int64 or double.
+template <class Id, class Timestamp>
+void histories(const Id* user_ids, const Id* item_ids, const Timestamp* timestamps, int64_t count, int64_t num_users,
+               int threads, int64_t* indptr, int32_t* items);
 
 struct WindowShape {
     int64_t length, min_length, step;

@@ -37,19 +37,19 @@ def histories(
         >>> indptr.tolist(), items.tolist()
         ([0, 1, 3], [6, 7, 5])
     """
-    users = validation.ids("user_ids", user_ids, num_users, "num_users").astype(np.int32)
-    items = validation.ids("item_ids", item_ids).astype(np.int32)
+    users = validation.ids("user_ids", user_ids, num_users, "num_users")
+    items = validation.ids("item_ids", item_ids)
     times = validation.numbers("timestamps", timestamps, len(users), kinds="fiuM")
     if len(items) != len(users):
         raise ValueError(f"item_ids must have the length of user_ids ({len(users)}), got {len(items)}")
     if times.dtype == np.uint64 and len(times) and times.max() >= 2**63:
         raise ValueError(f"timestamps must be below 2**63, got {times.max()}")
-    times = times.astype(np.float64 if times.dtype.kind == "f" else np.int64)
+    times = times.astype(np.float64 if times.dtype.kind == "f" else np.int64, copy=False)
     if backends.choose("windows", "cpu", backend) == "native":
-        threads = backends.num_threads()
-        indptr, grouped = backends.native().histories(users, items, times, num_users, threads)
-        return indptr, grouped
-    return reference.histories(users, items, times, num_users)
+        width = np.int64 if np.int64 in (users.dtype, items.dtype) else np.int32
+        ids = (np.ascontiguousarray(array, width) for array in (users, items))
+        return backends.native().histories(*ids, np.ascontiguousarray(times), num_users, backends.num_threads())
+    return reference.histories(users, items.astype(np.int32), times, num_users)
 
 
 def windows(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def histories(
-    user_ids: NDArray[np.int32], item_ids: NDArray[np.int32], timestamps: NDArray[Any], num_users: int
+    user_ids: NDArray[np.integer[Any]], item_ids: NDArray[np.int32], timestamps: NDArray[Any], num_users: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Items grouped by user, each user's by time; equal times keep their order."""
     order = np.lexsort((timestamps, user_ids))

@@ -15,12 +15,17 @@ from spotfast.parallel.runtime import ParallelKernel, inlined
 SORTED_FROM = 256
 
 
+# Rows are read in pieces that stay in the first-level cache while all targets look at them.
+CHUNK = 2048
+
+
 @inlined
-def _count_above(row: NDArray[Any], score: Any) -> tuple[np.int32, np.int32]:
+def _count(scores: NDArray[Any], score: Any) -> tuple[np.int32, np.int32]:
+    """How many are above, and how many equal. Sums of 32 bits, as wide as the scores, so that SIMD applies."""
     above, equal = np.int32(0), np.int32(0)
-    for j in range(row.shape[0]):
-        above += np.int32(row[j] > score)
-        equal += np.int32(row[j] == score)
+    for j in range(scores.shape[0]):
+        above = np.int32(above + np.int32(scores[j] > score))
+        equal = np.int32(equal + np.int32(scores[j] == score))
     return above, equal
 
 
@@ -28,15 +33,20 @@ def _count_above(row: NDArray[Any], score: Any) -> tuple[np.int32, np.int32]:
 def _ranks_by_counting(
     row: NDArray[Any], targets: NDArray[np.int64], excluded: NDArray[np.int64], ranks: NDArray[np.float64]
 ) -> None:
+    above, equal = np.zeros(targets.shape[0], np.int64), np.zeros(targets.shape[0], np.int64)
+    for begin in range(0, row.shape[0], CHUNK):
+        chunk = row[begin : begin + CHUNK]
+        for t in range(targets.shape[0]):
+            more, same = _count(chunk, row[targets[t]])
+            above[t] += more
+            equal[t] += same
     for t in range(targets.shape[0]):
-        if is_in(excluded, targets[t]):
-            continue
-        score = row[targets[t]]
-        above, equal = _count_above(row, score)
-        for e in range(excluded.shape[0]):
-            above -= row[excluded[e]] > score
-            equal -= row[excluded[e]] == score
-        ranks[t] = above + (equal + 1) / 2
+        if not is_in(excluded, targets[t]):
+            score = row[targets[t]]
+            for e in range(excluded.shape[0]):
+                above[t] -= row[excluded[e]] > score
+                equal[t] -= row[excluded[e]] == score
+            ranks[t] = above[t] + (equal[t] + 1) / 2
 
 
 @inlined

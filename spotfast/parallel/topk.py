@@ -15,21 +15,37 @@ from spotfast.parallel.runtime import ParallelKernel, inlined
 SORTED_FROM = 512
 
 
+# Items are first looked at so many at once: most pieces hold none that is good enough.
+CHUNK = 64
+
+
+@inlined
+def _any_above(scores: NDArray[Any], score: Any) -> bool:
+    above = np.int32(0)
+    for j in range(scores.shape[0]):
+        above = np.int32(above + np.int32(scores[j] > score))
+    return above > 0
+
+
 @inlined
 def _best_by_insertion(row: NDArray[Any], excluded: NDArray[np.int64], best: NDArray[np.int64]) -> None:
     k, filled = best.shape[0], 0
     scores = np.empty(k, row.dtype)
-    for item in range(row.shape[0]):
-        score = row[item]
+    for begin in range(0, row.shape[0], CHUNK):
+        end = min(begin + CHUNK, row.shape[0])
         # An equal score does not displace: of equals, the lower id comes first.
-        if (filled == k and score <= scores[k - 1]) or is_in(excluded, item):
+        if filled == k and not _any_above(row[begin:end], scores[k - 1]):
             continue
-        place = filled if filled < k else k - 1
-        while place > 0 and scores[place - 1] < score:
-            scores[place], best[place] = scores[place - 1], best[place - 1]
-            place -= 1
-        scores[place], best[place] = score, item
-        filled = min(filled + 1, k)
+        for item in range(begin, end):
+            score = row[item]
+            if (filled == k and score <= scores[k - 1]) or is_in(excluded, item):
+                continue
+            place = filled if filled < k else k - 1
+            while place > 0 and scores[place - 1] < score:
+                scores[place], best[place] = scores[place - 1], best[place - 1]
+                place -= 1
+            scores[place], best[place] = score, item
+            filled = min(filled + 1, k)
 
 
 @inlined

@@ -23,7 +23,7 @@ X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 PORTABLE_FLAGS = ["/O2", "/fp:precise"] if WINDOWS else [
     "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra",
 ]  # fmt: skip
-AVX2_FLAGS = ["/arch:AVX2"] if WINDOWS else ["-mavx2", "-mfma"]
+AVX2_FLAGS = ["-mavx2", "-mfma"]
 
 
 def extension(name: str, isa_flags: list[str]) -> Pybind11Extension:
@@ -54,7 +54,7 @@ class BuildExt(build_ext):
 
 
 EXTENSIONS = [extension("_native", [])]
-if X86_64:
+if X86_64 and not WINDOWS:  # there, nothing tells yet whether the CPU has AVX2
     EXTENSIONS.append(extension("_native_avx2", AVX2_FLAGS))
 
 setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": BuildExt})

@@ -12,6 +12,7 @@ Environment:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -22,7 +23,7 @@ import torch
 
 from spotfast import validation
 
-REINSTALL = "pip install --force-reinstall --no-deps --no-binary spotfast spotfast"
+REINSTALL = "SPOTFAST_REQUIRE_EXT=1 pip install --force-reinstall --no-deps ."  # in a checkout
 
 # What may run each operation, best first, by the type of the device that holds the tensors.
 OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -72,7 +73,7 @@ def missing(backend: str, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"it runs on the CPU, the tensors are on {device}"
     if backend == "numba":
-        return None if importlib.util.find_spec("numba") else "numba is not installed: pip install numba"
+        return _numba_missing()
     return _load_native()[1]
 
 
@@ -102,12 +103,24 @@ def _load_native() -> tuple[ModuleType | None, str | None]:
     try:
         module = importlib.import_module("spotfast._native")
     except ImportError as error:
-        return None, f"the C++ extension is missing ({error}): install a C++ compiler, then {REINSTALL}"
+        return None, f"the C++ extension is missing ({error}): install a C++ compiler, then in a checkout: {REINSTALL}"
     isa = os.environ.get("SPOTFAST_ISA", "auto")
     validation.choice("SPOTFAST_ISA", isa, ["auto", "baseline"])
-    if isa == "auto" and module.cpu_has_avx2_fma() and importlib.util.find_spec("spotfast._native_avx2"):
-        module = importlib.import_module("spotfast._native_avx2")
+    if isa == "auto" and module.cpu_has_avx2_fma():
+        # An AVX2 build that does not load leaves the other one, which gives the same results; `doctor` says so.
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module("spotfast._native_avx2")
     return module, None
+
+
+def _numba_missing() -> str | None:
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "numba":
+            return "numba is not installed: pip install numba"
+        return f"numba cannot be imported ({error}): pip install --upgrade numba"
+    return None
 
 
 def _triton_missing(device: torch.device) -> str | None:

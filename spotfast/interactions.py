@@ -79,17 +79,21 @@ class Interactions:
         return len(self.user_ids)
 
     def check(self) -> None:
-        """Raise if the arrays, which callers may have changed, no longer form valid interactions."""
+        """Raise if the arrays, which callers may have changed, no longer form valid interactions.
+
+        What callers have put in place of the arrays and can be accepted, lists for example, becomes arrays.
+        """
         users = validation.ids("user_ids", self.user_ids, self.num_users, "num_users")
         items = validation.ids("item_ids", self.item_ids, self.num_items, "num_items")
         if len(users) != len(items):
             raise ValueError(f"user_ids and item_ids must have the same length, got {len(users)} and {len(items)}")
         if self.ratings is not None:
-            validation.numbers("ratings", self.ratings, len(users))
+            self.ratings = validation.numbers("ratings", self.ratings, len(users))
         if self.timestamps is not None:
-            validation.numbers("timestamps", self.timestamps, len(users), kinds="fiuM")
+            self.timestamps = validation.numbers("timestamps", self.timestamps, len(users), kinds="fiuM")
         if self.weights is not None:
-            validation.weights("weights", self.weights, len(users))
+            self.weights = validation.weights("weights", self.weights, len(users))
+        self.user_ids, self.item_ids = users, items
 
     def take(self, index: NDArray[Any] | slice) -> Interactions:
         """Return the interactions at positions, a mask or a slice; every array and both sizes come along."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from spotfast import saving, validation
 from spotfast.optim import DeferredAdam
-from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed
+from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
 from spotfast.training.history import History
 
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
@@ -147,15 +147,20 @@ class Model:
 
     def _initialize(self, num_users: int, num_items: int) -> None:
         """Make the network and the optimizer; the model is unchanged if that fails."""
-        seed = draw_stream_seed(self._random_state)
-        net = self._representation
-        if net is None:
-            with torch_seed(seed):
-                net = self._make_net(num_users, num_items)
-        net = net.to(self._device)
-        self._optimizer = self._make_optimizer(net)
+        with unadvanced_on_error(self._random_state):
+            seed = draw_stream_seed(self._random_state)
+            net = self._representation
+            if net is None:
+                with torch_seed(seed):
+                    net = self._make_net(num_users, num_items)
+            net = net.to(self._device)
+            self._optimizer = self._make_optimizer(net)
         self._net, self._stream_seed = net, seed
         self._num_users, self._num_items = num_users, num_items
+
+    def _forget(self) -> None:
+        """Undo `_initialize`: the first fit failed before anything was learnt."""
+        self._net = self._optimizer = self._stream_seed = self._num_users = self._num_items = None
 
     def _make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         if self._optimizer_func is not None:

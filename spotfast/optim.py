@@ -27,11 +27,13 @@ class DeferredAdam(torch.optim.Optimizer):
 
     Args:
         module: the network; its `nn.Embedding` and `nn.EmbeddingBag` layers with `sparse=True` are deferred.
-        lr: learning rate, above 0. May be changed between steps, by a scheduler for example.
+        lr: learning rate, at least 0. May be changed between steps, by a scheduler for example.
         betas: decay rates of the two moments, in [0, 1).
         eps: added to the denominator, above 0.
         weight_decay: L2 penalty, as in `torch.optim.Adam` (not decoupled). With it there is no closed form: missed
-            steps are replayed, which costs what dense Adam costs.
+            steps are replayed, as they are early in training and for unusual betas.
+
+    The implementation is the reference: exact, but for small tables slower than dense Adam.
 
     Raises:
         ValueError, TypeError: for a value out of range.
@@ -106,12 +108,22 @@ class DeferredAdam(torch.optim.Optimizer):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this class or of `torch.optim.Adam` over the same parameters."""
+        """Load a state of this class or of `torch.optim.Adam` over the same parameters.
+
+        Raises:
+            ValueError: for a state with `amsgrad`, `maximize` or `decoupled_weight_decay`.
+        """
+        for option in ("amsgrad", "maximize", "decoupled_weight_decay"):
+            if any(group.get(option) for group in state_dict["param_groups"]):
+                raise ValueError(f"{option} must be False: DeferredAdam has no such option, got a state with it")
         super().load_state_dict(state_dict)
-        for parameter, table in self._tables.items():
-            taken = int(self.state[parameter]["step"]) if parameter in self.state else 0
-            table.owed = row_update.OwedSteps(table.owed.beta1, table.owed.beta2, taken)
-            table.last.fill_(taken)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                table = self._tables.get(parameter)
+                if table is not None:
+                    taken = int(self.state[parameter]["step"]) if parameter in self.state else 0
+                    table.owed = row_update.OwedSteps(group["betas"][0], group["betas"][1], taken)
+                    table.last.fill_(taken)
 
     def __getstate__(self) -> dict[str, Any]:
         self.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,15 +56,14 @@ def save(model: Model, path: Path) -> None:
     }
     # Copies, for safetensors refuses tensors that share memory, as tied layers do.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, temporary, metadata={"spotfast": json.dumps(description)})
-        os.chmod(temporary, 0o666 & ~_umask())
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(
@@ -92,10 +90,15 @@ def load(
     model = cls(**description["settings"], **arguments)
     model._initialize(description["num_users"], description["num_items"])
     assert model._net is not None and model._optimizer is not None
-    try:
-        model._net.load_state_dict(_with_prefix(tensors, "net."))
-    except RuntimeError as error:
-        raise ValueError(f"representation does not fit {path}: {error}") from error
+    saved, own = _with_prefix(tensors, "net."), model._net.state_dict()
+    if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
+        differing = sorted(
+            name
+            for name in {*saved, *own}
+            if name not in saved or name not in own or saved[name].shape != own[name].shape
+        )
+        raise ValueError(f"representation does not fit {path}: {', '.join(differing)} differ in name or shape")
+    model._net.load_state_dict(saved)
     model._optimizer.load_state_dict(_optimizer_state(description["optimizer"], tensors, model._optimizer, path))
     model._stream_seed = description["stream_seed"]
     for epoch in description["history"]:
@@ -149,9 +152,3 @@ def _plain(group: dict[str, Any]) -> dict[str, Any]:
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -45,6 +45,21 @@ def integers(source: RandomSource, high: int, size: Any = None) -> Any:
     return source.integers(0, high, size, dtype=np.int64)
 
 
+@contextmanager
+def unadvanced_on_error(source: RandomSource) -> Iterator[None]:
+    """Put the source back into its state if the block raises."""
+    generator = source if isinstance(source, np.random.RandomState) else None
+    state: Any = source.get_state() if generator else source.bit_generator.state  # type: ignore[union-attr]
+    try:
+        yield
+    except BaseException:
+        if generator:
+            generator.set_state(state)
+        else:
+            source.bit_generator.state = state  # type: ignore[union-attr]
+        raise
+
+
 def draw_stream_seed(source: RandomSource) -> int:
     """Draw the 63-bit seed of a model's random stream (see `spotfast.ops.philox`)."""
     return int(integers(source, 2**63 - 1))

@@ -214,7 +214,11 @@ class TestBadInput:
             ((3, ONE), TypeError, r"model must have a method predict\(user\), got int"),
             ((Table(ROW[:, :1]), ONE), ValueError, "test must hold items below 1, which the model predicts, got 1"),
             ((Table(ROW[:, :2]), ONE, sp.eye(1, 4, 3).tocsr()), ValueError, "train must hold items below 2, .* got 3"),
-            ((Table(ROW), ONE, sp.eye(2, 4)), ValueError, r"train must have as many users as test \(1\), got 2"),
+            (
+                (Table(ROW), sp.csr_matrix([[0.0] * 4, [1.0] * 4]), sp.eye(1, 4)),
+                ValueError,
+                "train must have a row for every user of test, up to 1, got 1 rows",
+            ),
             ((Table(ROW[:, :, np.newaxis]), ONE), ValueError, r"model must predict .* got \(4, 1\) for user 0"),
             ((Table([1.0]), ONE), ValueError, r"model must predict an array of shape .* got \(\) for user 0"),
             (

@@ -68,6 +68,29 @@ def test_weight_decay_is_replayed():
     torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "betas", [(0.0, 0.999), (0.5, 0.3), (0.5, 0.9), (0.9, 0.5), (0.95, 0.9), (0.99, 0.999), (0.9, 0.9999)]
+)
+def test_any_betas(betas):
+    """A row that is touched early, and one touched until late, after 300 steps without them."""
+    sparse, dense = twins()
+    optimizers = DeferredAdam(sparse, betas=betas), torch.optim.Adam(dense.parameters(), betas=betas)
+    for step in range(900):
+        ids = torch.tensor([0] if step == 0 else [1] if step < 600 else [2])
+        for layer, optimizer in zip((sparse, dense), optimizers, strict=True):
+            optimizer.zero_grad()
+            layer(ids).pow(2).sum().backward()
+            optimizer.step()
+    optimizers[0].flush()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=1e-6, atol=1e-6)
+
+
+def test_states_of_other_optimizers_are_refused():
+    sparse, dense = twins()
+    with pytest.raises(ValueError, match="amsgrad"):
+        DeferredAdam(sparse).load_state_dict(torch.optim.Adam(dense.parameters(), amsgrad=True).state_dict())
+
+
 def test_a_learning_rate_of_zero():
     sparse, dense = twins()
     optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())

@@ -33,7 +33,7 @@ class _Remedy:
 _REMEDIES = {
     "native": _Remedy(
         "roughly 5 to 100 times slower (cutting windows: 1,000 times)",
-        (backends.REINSTALL, "SPOTFAST_REQUIRE_EXT=1 pip install --no-deps -e ."),
+        (backends.REINSTALL,),
     ),
     "numba": _Remedy("roughly 20 to 100 times slower", ("pip install numba",)),
     "triton": _Remedy(

@@ -122,11 +122,11 @@ def _blocks(model: Any, test: Any, train: Any) -> Iterator[tuple[NDArray[Any], R
     """Scores, test items and training items of the users with test items, some users at a time."""
     targets = Rows.from_matrix("test", test)
     excluded = None if train is None else Rows.from_matrix("train", train)
-    if excluded is not None and len(excluded) != len(targets):
-        raise ValueError(f"train must have as many users as test ({len(targets)}), got {len(excluded)}")
     users = np.flatnonzero(targets.counts())
     if len(users) == 0:
         return
+    if excluded is not None and len(excluded) <= users[-1]:
+        raise ValueError(f"train must have a row for every user of test, up to {users[-1]}, got {len(excluded)} rows")
     for block, scores in score_blocks(model, users):
         wanted, out = targets.take(block), None if excluded is None else excluded.take(block)
         _check_items("test", wanted, scores.shape[1])

@@ -38,7 +38,8 @@ def score_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray
 
 def _has_own_predict(model: Any) -> bool:
     """Tell whether `predict` is the library's, so that whole blocks can be computed at once with the same bits."""
-    return isinstance(model, FactorizationModel) and type(model).predict is FactorizationModel.predict
+    replaced = "predict" in vars(model)
+    return isinstance(model, FactorizationModel) and type(model).predict is FactorizationModel.predict and not replaced
 
 
 def _matrix_blocks(
@@ -49,7 +50,8 @@ def _matrix_blocks(
     if users.max() >= model._num_users:
         raise ValueError(f"test must hold users below {model._num_users}, the size of the model, got {users.max()}")
     size = max(1, BLOCK_BYTES // (4 * model._num_items))
-    buffer = torch.empty(min(size, len(users)), model._num_items, device=model.device)
+    shape = min(size, len(users)), model._num_items
+    buffer = torch.empty(shape, dtype=torch.float32, device=model.device)
     for start in range(0, len(users), size):
         block = users[start : start + size]
         scores = scorer.matrix(model._tensor(block), out=buffer[: len(block)])

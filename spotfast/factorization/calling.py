@@ -9,7 +9,8 @@ from spotfast.factorization.representations import BilinearNet
 
 def is_plain_bilinear(net: nn.Module) -> bool:
     """Tell whether the network is a `BilinearNet` whose `forward` nobody has replaced or hooked into."""
-    return type(net) is BilinearNet and not net._forward_hooks and not net._forward_pre_hooks
+    replaced = "forward" in vars(net)
+    return type(net) is BilinearNet and not (replaced or net._forward_hooks or net._forward_pre_hooks)
 
 
 def pair_scores(net: nn.Module, users: Tensor, items: Tensor) -> Tensor:

@@ -84,7 +84,10 @@ class ExplicitFactorizationModel(FactorizationModel):
     def _link(self, scores: Tensor) -> Tensor:
         if self._loss == "poisson":
             return torch.exp(scores)
-        return torch.sigmoid(scores) if self._loss == "logistic" else scores
+        if self._loss == "logistic":
+            # Not torch.sigmoid: its bits depend on where in a vector register a score happens to be.
+            return 1.0 / (1.0 + torch.exp(-scores))
+        return scores
 
     def _task(self, interactions: Interactions, net: nn.Module) -> ExplicitTask:
         assert self._stream_seed is not None

@@ -147,7 +147,7 @@ class ImplicitFactorizationModel(FactorizationModel):
             warnings.warn(
                 f"{int(full.sum())} users (the first is user {int(full.int().argmax())}) interacted with all "
                 f"{self._num_items} items: their negatives are drawn from all items",
-                stacklevel=4,
+                stacklevel=5,
             )
             positives = positives.without(full)
         return positives

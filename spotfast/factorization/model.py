@@ -13,8 +13,11 @@ from spotfast import validation
 from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Scorer, make_scorer
 from spotfast.interactions import Interactions
+from spotfast.layers import ScaledEmbedding, ZeroEmbedding
 from spotfast.model import Model
 from spotfast.training.loop import Task, Trainer
+
+TABLES = (nn.Embedding, ScaledEmbedding, ZeroEmbedding)
 
 
 class FactorizationModel(Model):
@@ -37,10 +40,17 @@ class FactorizationModel(Model):
             self._initialize(interactions.num_users, interactions.num_items)
         assert self._net is not None and self._optimizer is not None
         trainer = Trainer(self._net, self._optimizer, self._batch_size, self.history)
-        trainer.run(self._task(interactions, self._net), self._n_iter, verbose)
+        try:
+            trainer.run(self._task(interactions, self._net), self._n_iter, verbose)
+        except Exception:
+            if not self.history:
+                self._forget()
+            raise
 
     def predict(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
-        """Predict scores of users for items. The score of a pair does not depend on what else is asked for.
+        """Predict scores of users for items.
+
+        With the built-in network, the bits of a pair's score do not depend on what else is asked for.
 
         Args:
             user_ids: one user, or an array of users.
@@ -112,11 +122,11 @@ class FactorizationModel(Model):
         net = self._representation
         if self._net is not None or not isinstance(net, BilinearNet):
             return
-        for name, table, size in (
-            ("num_users", net.user_biases, interactions.num_users),
-            ("num_items", net.item_biases, interactions.num_items),
+        for name, tables, size in (
+            ("num_users", (net.user_biases, net.user_embeddings), interactions.num_users),
+            ("num_items", (net.item_biases, net.item_embeddings), interactions.num_items),
         ):
-            rows = table.num_embeddings
+            rows = min(table.num_embeddings for table in tables if isinstance(table, TABLES) and type(table) in TABLES)
             if rows < size:
                 raise ValueError(f"representation must have {name} of at least {size}, as the interactions, got {rows}")
 

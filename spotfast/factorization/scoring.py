@@ -30,7 +30,7 @@ class Scorer(Protocol):
         ...
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score pairs of users (P,) and items (P,): float32 of shape (P,), each to the bit as in `matrix`."""
+        """Score pairs of users (P,) and items (P,): float32 of shape (P,), by vectors to the bit as in `matrix`."""
         ...
 
 
@@ -123,6 +123,7 @@ def _vectors(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor) 
         and type(layer) in (nn.Embedding, ScaledEmbedding, ZeroEmbedding)
         and layer.max_norm is None
         and not layer._forward_hooks
+        and not layer._forward_pre_hooks
     ):
         return layer.weight.detach(), ids
     return lookup(ids).contiguous(), torch.arange(len(ids), device=ids.device)

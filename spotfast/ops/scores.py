@@ -47,7 +47,8 @@ def scores(
     _check_vectors("item", item_vectors, item_biases)
     _check_dimensions(user_vectors, item_vectors)
     if out is None:
-        out = torch.empty(len(user_vectors), len(item_vectors), device=user_vectors.device)
+        shape = len(user_vectors), len(item_vectors)
+        out = torch.empty(shape, dtype=torch.float32, device=user_vectors.device)
     if out.shape != (len(user_vectors), len(item_vectors)) or out.dtype != torch.float32 or not out.is_contiguous():
         raise ValueError(
             f"out must be contiguous float32 of shape ({len(user_vectors)}, {len(item_vectors)}), "

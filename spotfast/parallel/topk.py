@@ -24,7 +24,7 @@ def _any_above(scores: NDArray[Any], score: Any) -> bool:
     above = np.int32(0)
     for j in range(scores.shape[0]):
         above = np.int32(above + np.int32(scores[j] > score))
-    return above > 0
+    return bool(above > 0)
 
 
 @inlined

@@ -9,10 +9,13 @@ read. A row last updated at step s and read again after K steps owes, elementwis
     B[s] = sum over t > s of lr[t] q^(t-s)     (1 - b2^t) / (1 - b1^t),   q = b1 / b2
 
 to first order in eps. Early steps (s < 512), where first order does not do, and all steps with weight decay, where
-there is no closed form, are replayed one by one. Without weight decay nothing is owed beyond 160 steps, for m is gone.
+there is no closed form, are replayed one by one, and so is everything for betas whose sums do not settle within 256
+steps (r or q too close to 1). What a row owes decays as r^K: at the default betas nothing is left after 160 steps.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -20,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 EARLY = 512  # rows last updated before this step are replayed
-REPLAYED = 160  # steps after which b1^K leaves nothing of m, at b1 = 0.9
 WINDOW = 256  # steps after which A[s] and B[s] no longer change
+SETTLED = 1e-11  # what r^WINDOW and q^WINDOW must be below for that
+GONE = 5e-8  # what is left of a step's size, r^K, when the replay ends
 NEGLIGIBLE = 1e-20  # smaller first moments are set to zero: denormals are slow
 
 
@@ -35,9 +39,14 @@ class OwedSteps:
         self._a: NDArray[np.float64] = np.zeros(1024)
         self._b: NDArray[np.float64] = np.zeros(1024)
         self._learning_rates: NDArray[np.float64] = np.zeros(1024)
-        ages = np.arange(WINDOW, 0, -1)
-        self._r_powers = (beta1 / np.sqrt(beta2)) ** ages
-        self._q_powers = (beta1 / beta2) ** ages
+        r = beta1 / math.sqrt(beta2) if beta2 else math.inf
+        q = beta1 / beta2 if beta2 else math.inf
+        self.closed_form = max(r, q) ** WINDOW < SETTLED
+        # How many missed steps a replay takes; after these, nothing moves.
+        self.replayed = math.ceil(math.log(GONE) / math.log(max(r, 1e-9))) if r < 0.999 else None
+        if self.closed_form:
+            ages = np.arange(WINDOW, 0, -1)
+            self._r_powers, self._q_powers = r**ages, q**ages
 
     def take(self, learning_rate: float) -> None:
         """Record that a step was taken."""
@@ -47,6 +56,8 @@ class OwedSteps:
             for name in ("_a", "_b", "_learning_rates"):
                 setattr(self, name, np.concatenate([getattr(self, name), np.zeros(end)]))
         self._learning_rates[end] = learning_rate
+        if not self.closed_form:
+            return
         first = max(0, end - WINDOW)
         correction1, correction2 = 1 - self.beta1**self.taken, 1 - self.beta2**self.taken
         self._a[first:end] += learning_rate * np.sqrt(correction2) / correction1 * self._r_powers[first - end :]
@@ -95,7 +106,7 @@ def catch_up(
         rows = rows[last[rows] < owed.taken]
     if len(rows) == 0:
         return
-    early = (last[rows] < EARLY) | (weight_decay != 0)
+    early = (last[rows] < EARLY) | (weight_decay != 0) | (not owed.closed_form)
     _replay(weight, exp_avg, exp_avg_sq, last, rows[early], owed, eps, weight_decay)
     rows = rows[~early]
     missed = (owed.taken - last[rows]).double().unsqueeze(1)
@@ -160,7 +171,7 @@ def _replay(
         return
     start = last[rows]
     missed = owed.taken - start
-    replayed = missed if weight_decay else missed.clamp(max=REPLAYED)
+    replayed = missed if weight_decay or owed.replayed is None else missed.clamp(max=owed.replayed)
     # Rows with the most to do first, so that those still at work are always a prefix.
     replayed, order = replayed.sort(descending=True, stable=True)
     rows, start, missed = rows[order], start[order], missed[order]

@@ -24,9 +24,12 @@ class FactorizationTask:
 
     def __init__(self, interactions: Interactions, seed: int, device: torch.device) -> None:
         def on_device(array: Any, dtype: torch.dtype) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+            array = np.asarray(array)
+            native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+            return torch.from_numpy(native).to(device, dtype)
 
         self.count = len(interactions)
+        self._on_device = on_device
         self._seed = seed
         self._device = device
         self._users = on_device(interactions.user_ids, torch.int64)
@@ -57,7 +60,7 @@ class ExplicitTask(FactorizationTask):
         loss: Callable[..., Tensor],
     ) -> None:
         super().__init__(interactions, seed, device)
-        self._ratings = torch.as_tensor(np.asarray(interactions.ratings), dtype=torch.float32, device=device)
+        self._ratings = self._on_device(interactions.ratings, torch.float32)
         self._score = score
         self._loss = loss
 

@@ -7,6 +7,7 @@ at once, and computes the loss of one batch.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from spotfast.optim import DeferredAdam
 from spotfast.training.history import Epoch, History
+from spotfast.training.interrupt import deferred_interrupt
 from spotfast.training.progress import Progress
 
 CHUNK_POSITIONS = 1 << 18  # loaded at once: order and negatives of many batches in one call each
@@ -66,16 +68,13 @@ class Trainer:
         for number in range(epochs):
             progress = Progress(number, task.count, verbose)
             started = time.perf_counter()
-            losses: list[Tensor] = []
             try:
-                self._run_epoch(task, progress, losses)
+                with deferred_interrupt() as interrupted:
+                    losses = self._run_epoch(task, progress, interrupted)
+                    self._finish_epoch(losses, started)
             finally:
                 progress.close()
-                if isinstance(self._optimizer, DeferredAdam):
-                    self._optimizer.flush()
-                # The one place where the loss leaves the device.
-                loss = torch.stack(losses).double().mean().item() if losses else math.nan
-                self._history.append(Epoch(len(self._history), loss, time.perf_counter() - started))
+            loss = self._history[-1].loss
             if not math.isfinite(loss):
                 raise ValueError(
                     f"the loss of epoch {number} is {loss}: training diverged. "
@@ -83,14 +82,24 @@ class Trainer:
                 )
             progress.report(loss)
 
-    def _run_epoch(self, task: Task, progress: Progress, losses: list[Tensor]) -> None:
+    def _run_epoch(self, task: Task, progress: Progress, interrupted: threading.Event) -> list[Tensor]:
         epoch = len(self._history)
         size = max(1, CHUNK_POSITIONS // self._batch_size) * self._batch_size
+        losses = []
         for start in range(0, task.count, size):
             tensors = task.load(epoch, start, min(start + size, task.count))
             for batch in zip(*(tensor.split(self._batch_size) for tensor in tensors), strict=True):
                 losses.append(self._step(task, batch))
                 progress.advance(len(batch[0]))
+                if interrupted.is_set():
+                    return losses
+        return losses
+
+    def _finish_epoch(self, losses: list[Tensor], started: float) -> None:
+        if isinstance(self._optimizer, DeferredAdam):
+            self._optimizer.flush()
+        loss = torch.stack(losses).double().mean().item()  # the one place where the loss leaves the device
+        self._history.append(Epoch(len(self._history), loss, time.perf_counter() - started))
 
     def _step(self, task: Task, batch: tuple[Tensor, ...]) -> Tensor:
         self._optimizer.zero_grad()

@@ -68,7 +68,7 @@ bench: $(STAMPS)/dev ## the benchmarks (some minutes, on an idle machine)
 
 wheel: $(STAMPS)/dev ## wheel and source distribution in dist/
 	rm -rf dist
-	SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m build --outdir dist
+	SPOTFAST_REQUIRE_EXT=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist
 
 clean: ## everything that was made here
 	rm -rf $(VENV) $(VENV)-wheel build dist *.egg-info spotfast/*.so .coverage demo_losses.png

@@ -80,7 +80,7 @@ $(STAMPS)/venv: constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt setuptools pybind11 numpy scipy numba tqdm safetensors platformdirs filelock
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools pybind11 numpy scipy numba tqdm safetensors platformdirs filelock narwhals
 	@touch $@
 
 $(STAMPS)/package: $(STAMPS)/venv $(NATIVE_SOURCES)
@@ -92,7 +92,7 @@ $(STAMPS)/demo: $(STAMPS)/package
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/demo
-	$(BIN)/python -m pip install -q -c constraints.txt triton pytest pytest-cov hypothesis pandas \
+	$(BIN)/python -m pip install -q -c constraints.txt triton pytest pytest-cov hypothesis pandas polars pyarrow \
 	    ruff mypy clang-format build scipy-stubs
 	@touch $@
 

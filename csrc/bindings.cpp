@@ -9,7 +9,9 @@
 #include "negatives.h"
 #include "permutation.h"
 #include "philox.h"
+#include "ranks.h"
 #include "scores.h"
+#include "topk.h"
 #include "windows.h"
 
 namespace py = pybind11;
@@ -117,6 +119,27 @@ py::tuple py_windows(const Array<int64_t>& indptr, const Array<int32_t>& items, 
     return py::make_tuple(sequences, user_ids);
 }
 
+Array<int64_t> py_window_offsets(const Array<int64_t>& indptr, int64_t length, int64_t min_length, int64_t step) {
+    Array<int64_t> offsets(indptr.size());
+    window_offsets(indptr.data(), indptr.size() - 1, {length, min_length, step}, offsets.mutable_data());
+    return offsets;
+}
+
+py::tuple py_windows_at(const Array<int64_t>& indptr, const Array<int32_t>& items, const Array<int64_t>& offsets,
+                        const Array<int64_t>& index, int64_t length, int64_t min_length, int64_t step, int threads) {
+    const int64_t count = index.size();
+    const WindowsView view{indptr.data(), items.data(), offsets.data(), indptr.size() - 1, items.size()};
+    Array<int32_t> sequences({count, length});
+    Array<int32_t> user_ids(count);
+    const int64_t* index_data = index.data();
+    int32_t *sequence_data = sequences.mutable_data(), *user_data = user_ids.mutable_data();
+    {
+        py::gil_scoped_release release;
+        windows_at(view, {length, min_length, step}, index_data, count, threads, sequence_data, user_data);
+    }
+    return py::make_tuple(sequences, user_ids);
+}
+
 using OptionalBiases = std::optional<Array<float>>;
 
 VectorsView view(const Array<float>& vectors, const OptionalBiases& biases) {
@@ -143,6 +166,38 @@ Array<float> py_pair_scores(const Array<float>& user_vectors, const OptionalBias
     py::gil_scoped_release release;
     pair_scores(users, items, dim, user_data, item_data, pairs, threads, data);
     return out;
+}
+
+Array<double> py_ranks(const Array<float>& user_vectors, const OptionalBiases& user_biases,
+                       const Array<float>& item_vectors, const OptionalBiases& item_biases,
+                       const Array<int64_t>& target_indptr, const Array<int64_t>& target_items,
+                       const Array<int64_t>& excluded_indptr, const Array<int64_t>& excluded_items, int threads) {
+    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const RowsView targets{target_indptr.data(), target_items.data()};
+    const RowsView excluded{excluded_indptr.data(), excluded_items.data()};
+    const int64_t dim = user_vectors.shape(1);
+    Array<double> out(target_items.size());
+    double* data = out.mutable_data();
+    py::gil_scoped_release release;
+    ranks(users, items, dim, targets, excluded, threads, data);
+    return out;
+}
+
+py::tuple py_topk(const Array<float>& user_vectors, const OptionalBiases& user_biases, const Array<float>& item_vectors,
+                  const OptionalBiases& item_biases, const Array<int64_t>& excluded_indptr,
+                  const Array<int64_t>& excluded_items, int64_t k, int threads) {
+    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const RowsView excluded{excluded_indptr.data(), excluded_items.data()};
+    const int64_t dim = user_vectors.shape(1);
+    Array<int64_t> ids({users.rows, k});
+    Array<float> best({users.rows, k});
+    int64_t* id_data = ids.mutable_data();
+    float* score_data = best.mutable_data();
+    {
+        py::gil_scoped_release release;
+        topk(users, items, dim, excluded, k, threads, id_data, score_data);
+    }
+    return py::make_tuple(ids, best);
 }
 
 // Whether this CPU can run the build with AVX2 and FMA.
@@ -178,10 +233,23 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     def_histories<int64_t, double>(m);
     m.def("windows", &py_windows, py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("length"),
           py::arg("min_length"), py::arg("step"), py::arg("threads"));
+    m.def("window_offsets", &py_window_offsets, py::arg("indptr").noconvert(), py::arg("length"), py::arg("min_length"),
+          py::arg("step"));
+    m.def("windows_at", &py_windows_at, py::arg("indptr").noconvert(), py::arg("items").noconvert(),
+          py::arg("offsets").noconvert(), py::arg("index").noconvert(), py::arg("length"), py::arg("min_length"),
+          py::arg("step"), py::arg("threads"));
     m.def("scores", &py_scores, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
           py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(), py::arg("out").noconvert(),
           py::arg("threads"));
     m.def("pair_scores", &py_pair_scores, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
           py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(), py::arg("user_index").noconvert(),
           py::arg("item_index").noconvert(), py::arg("threads"));
+    m.def("ranks", &py_ranks, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
+          py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(), py::arg("target_indptr").noconvert(),
+          py::arg("target_items").noconvert(), py::arg("excluded_indptr").noconvert(),
+          py::arg("excluded_items").noconvert(), py::arg("threads"));
+    m.def("topk", &py_topk, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
+          py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(),
+          py::arg("excluded_indptr").noconvert(), py::arg("excluded_items").noconvert(), py::arg("k"),
+          py::arg("threads"));
 }

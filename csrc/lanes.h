@@ -16,6 +16,14 @@ struct Lanes {
     static Lanes all(float x) { return {_mm256_set1_ps(x)}; }
     static Lanes load(const float* from) { return {_mm256_loadu_ps(from)}; }
     void store(float* to) const { _mm256_storeu_ps(to, value); }
+    // The same, but loaded once: compilers like to read it from memory again at each use, and loads are what binds.
+    Lanes in_register() const {
+        Lanes copy = *this;
+#if defined(__GNUC__)
+        asm("" : "+x"(copy.value));
+#endif
+        return copy;
+    }
     friend Lanes operator+(Lanes a, Lanes b) { return {_mm256_add_ps(a.value, b.value)}; }
     friend Lanes operator*(Lanes a, Lanes b) { return {_mm256_mul_ps(a.value, b.value)}; }
 };
@@ -32,6 +40,7 @@ struct Lanes {
     void store(float* to) const {
         for (int i = 0; i < kSize; ++i) to[i] = value[i];
     }
+    Lanes in_register() const { return *this; }
     friend Lanes operator+(Lanes a, Lanes b) {
         for (int i = 0; i < kSize; ++i) a.value[i] += b.value[i];
         return a;

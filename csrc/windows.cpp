@@ -1,6 +1,7 @@
 #include "windows.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <vector>
 
 #include "parallel_for.h"
@@ -30,6 +31,13 @@ void sort_by_time(Event<Timestamp>* begin, Event<Timestamp>* end) {
         for (; hole > begin && event.time < hole[-1].time; --hole) *hole = hole[-1];
         *hole = event;
     }
+}
+
+// Writes the window that holds the items before history[stop], up to shape.length of them.
+void cut(const int32_t* history, int64_t stop, const WindowShape& shape, int32_t* row) {
+    const int64_t size = std::min(stop, shape.length);
+    std::fill(row, row + shape.length - size, 0);
+    std::copy(history + stop - size, history + stop, row + shape.length - size);
 }
 
 }  // namespace
@@ -77,12 +85,30 @@ void windows(const int64_t* indptr, const int32_t* items, int64_t num_users, con
             const int32_t* history = items + indptr[user];
             int64_t stop = indptr[user + 1] - indptr[user];
             for (int64_t window = offsets[user]; window < offsets[user + 1]; ++window, stop -= shape.step) {
-                const int64_t size = std::min(stop, shape.length);
-                int32_t* row = sequences + window * shape.length;
-                std::fill(row, row + shape.length - size, 0);
-                std::copy(history + stop - size, history + stop, row + shape.length - size);
+                cut(history, stop, shape, sequences + window * shape.length);
                 user_ids[window] = static_cast<int32_t>(user);
             }
+        }
+    });
+}
+
+void windows_at(const WindowsView& view, const WindowShape& shape, const int64_t* index, int64_t count, int threads,
+                int32_t* sequences, int32_t* user_ids) {
+    const int64_t *offsets = view.offsets, *last = offsets + view.num_users + 1;
+    parallel_for(count, threads, 1 << 12, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            // The last user whose windows begin at or before this one; users without windows begin where the next do.
+            const int64_t user = std::upper_bound(offsets, last, index[i]) - offsets - 1;
+            if (user < 0 || user >= view.num_users || offsets[user] < 0)
+                throw std::invalid_argument("no window has this number");
+            const int64_t start = view.indptr[user], stop = view.indptr[user + 1];
+            if (start < 0 || stop < start || stop > view.num_items_stored)
+                throw std::invalid_argument("indptr does not belong to items");
+            const int64_t window = index[i] - offsets[user];
+            if (window >= shape.count(stop - start))
+                throw std::invalid_argument("offsets do not belong to indptr and the windows' shape");
+            cut(view.items + start, stop - start - window * shape.step, shape, sequences + i * shape.length);
+            user_ids[i] = static_cast<int32_t>(user);
         }
     });
 }

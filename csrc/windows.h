@@ -30,4 +30,17 @@ void window_offsets(const int64_t* indptr, int64_t num_users, const WindowShape&
 void windows(const int64_t* indptr, const int32_t* items, int64_t num_users, const WindowShape& shape,
              const int64_t* offsets, int threads, int32_t* sequences, int32_t* user_ids);
 
+// The histories of num_users users, and where the windows of each begin in the numbering of `windows`.
+struct WindowsView {
+    const int64_t* indptr;
+    const int32_t* items;
+    const int64_t* offsets;
+    int64_t num_users, num_items_stored;  // num_items_stored: the length of `items`
+};
+
+// Writes the windows with the given numbers: row i of `windows` for i in index. Nothing is trusted: throws
+// std::invalid_argument for a number that is not a window's, and for arrays that do not belong together.
+void windows_at(const WindowsView& view, const WindowShape& shape, const int64_t* index, int64_t count, int threads,
+                int32_t* sequences, int32_t* user_ids);
+
 }  // namespace spotfast

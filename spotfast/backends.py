@@ -34,6 +34,8 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "ranks": {"cpu": ("numba", "reference")},
     "topk": {"cpu": ("numba", "reference")},
+    "vector_ranks": {"cpu": ("native", "reference")},
+    "vector_topk": {"cpu": ("native", "reference")},
 }
 
 

@@ -38,6 +38,8 @@ def results():
         parts = [torch.from_numpy(rng.normal(size=size).astype(np.float32)) for size in ((9, dim), 9, (520, dim), 520)]
         yield scores.scores(*parts)
         yield scores.pair_scores(*parts, torch.arange(99) % 9, torch.arange(99) * 5)
+        yield ranks.vector_ranks(*parts, Rows(np.arange(10) * 5, np.tile([1, 4, 60, 300, 519], 9)))
+        yield from topk.vector_topk(*parts, 7)
     indptr, items = windows.histories(rng.integers(0, 9, 300), rng.integers(1, 70, 300), rng.integers(0, 50, 300), 10)
     yield from (indptr, items, *windows.windows(indptr, items, 5, 2, 3))
     table = rng.integers(0, 30, (9, 70)).astype(np.float32)

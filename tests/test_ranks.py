@@ -7,12 +7,14 @@ import os
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from spotfast import backends
-from spotfast.ops.ranks import ranks
+from spotfast.ops.ranks import ranks, vector_ranks
+from spotfast.ops.scores import scores
 from spotfast.parallel.ranks import SORTED_FROM
 from spotfast.rows import Rows
 
@@ -169,7 +171,8 @@ class TestNumba:
 FORKING = """
 import os, sys, warnings
 import numpy as np
-from spotfast.ops.ranks import ranks
+from spotfast.ops.ranks import ranks, vector_ranks
+from spotfast.ops.scores import scores
 from spotfast.ops.topk import topk
 from spotfast.rows import Rows
 
@@ -191,3 +194,73 @@ if child == 0:
     os._exit(0)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+
+
+def vectors(users, items, dim, seed=0, biases=True):
+    """Vectors and biases in small whole numbers, so that scores tie."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (users, dim), (users,), (items, dim), (items,)
+    parts = [torch.randint(-3, 4, shape, generator=generator).float() for shape in shapes]
+    return parts if biases else [parts[0], None, parts[2], None]
+
+
+@pytest.mark.parametrize("backend", backends.OPERATIONS["vector_ranks"]["cpu"])
+class TestVectorRanks:
+    @pytest.mark.parametrize("dim", [1, 3, 32, 33, 128, 512])
+    @pytest.mark.parametrize("items", [1, 15, 17, 512, 1030])
+    def test_as_ranks_of_scores(self, backend, dim, items):
+        """Ties in plenty; rows with none, few, many and all items as targets, among the excluded too."""
+        rng = np.random.default_rng(dim + items)
+        for whole, biases in ((True, True), (False, True), (False, False)):
+            parts = vectors(9, items, dim, items, biases)
+            if not whole:
+                parts = [None if part is None else part + torch.rand(part.shape) for part in parts]
+            counts = np.array([0, 1, 3, 4, 5, 40, items, items, items])
+            targets = rows(rng.permuted(np.arange(items) < counts[:, np.newaxis], axis=1))
+            for share in (0.0, 0.2, 1.0):
+                excluded = rows(rng.random((9, items)) < share)
+                expected = ranks(scores(*parts).numpy(), targets, excluded)
+                np.testing.assert_array_equal(vector_ranks(*parts, targets, excluded, backend=backend), expected)
+
+    @pytest.mark.parametrize("factor", [1e-30, 1e-15, 1.0, 1e17])
+    def test_scores_of_any_size(self, backend, factor):
+        """Scores are compared through 16-bit keys: differences that vanish or nearly overflow must not mislead them."""
+        parts = [part * factor for part in vectors(6, 600, 4)]
+        parts[3] += torch.randn(600) * factor**2
+        targets = rows(np.random.default_rng(0).random((6, 600)) < 0.1)
+        expected = ranks(scores(*parts).numpy(), targets)
+        np.testing.assert_array_equal(vector_ranks(*parts, targets, backend=backend), expected)
+
+    def test_constant_scores(self, backend):
+        parts = [torch.zeros(2, 3), None, torch.zeros(700, 3), None]
+        targets = rows(np.ones((2, 700), bool))
+        assert set(vector_ranks(*parts, targets, backend=backend)) == {350.5}
+
+    def test_threads_and_many_users(self, backend, set_threads):
+        """More users than are ranked at once."""
+        parts = vectors(2100, 40, 3)
+        mask = np.random.default_rng(0).random((2100, 40)) < 0.2
+        expected = ranks(scores(*parts).numpy(), rows(mask))
+        for threads in (1, 2, 3):
+            set_threads(threads)
+            np.testing.assert_array_equal(vector_ranks(*parts, rows(mask), backend=backend), expected)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+    def test_scores_that_may_not_be_finite(self, backend, value):
+        parts = vectors(2, 5, 3)
+        parts[2][4, 1] = value
+        with pytest.raises(ValueError, match="finite"):
+            vector_ranks(*parts, Rows.empty(2), backend=backend)
+
+    def test_wrong_arguments(self, backend):
+        parts = vectors(2, 5, 3)
+        with pytest.raises(ValueError, match=r"targets must have one row per row of scores \(2\), got 3"):
+            vector_ranks(*parts, Rows.empty(3), backend=backend)
+        with pytest.raises(ValueError, match=r"excluded must hold item ids in \[0, 5\), got 5 .. 5"):
+            vector_ranks(*parts, Rows.empty(2), Rows(np.array([0, 1, 1]), np.array([5])), backend=backend)
+        with pytest.raises(ValueError, match="the same dimension, got 3 and 2"):
+            vector_ranks(parts[0], None, parts[2][:, :2].contiguous(), None, Rows.empty(2), backend=backend)
+
+    def test_nothing_to_do(self, backend):
+        assert len(vector_ranks(*vectors(0, 5, 3), Rows.empty(0), backend=backend)) == 0
+        assert len(vector_ranks(*vectors(2, 5, 3), Rows.empty(2), backend=backend)) == 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotfast import backends
-from spotfast.ops.topk import topk
+from spotfast.ops.scores import scores
+from spotfast.ops.topk import topk, vector_topk
 from spotfast.parallel.topk import SORTED_FROM
 from spotfast.rows import Rows
 
@@ -93,3 +95,43 @@ class TestTopk:
     def test_a_k_that_is_no_integer(self, backend, k):
         with pytest.raises(TypeError, match="k must be an integer of at least 1, got"):
             topk(np.zeros((1, 3)), k, backend=backend)
+
+
+@pytest.mark.parametrize("backend", backends.OPERATIONS["vector_topk"]["cpu"])
+class TestVectorTopk:
+    @pytest.mark.parametrize("dim", [1, 32, 128])
+    @pytest.mark.parametrize("items", [1, 17, 513, 1030])
+    def test_as_topk_of_scores(self, backend, dim, items):
+        """Ties in plenty, k from one to beyond the catalogue, and more items left out than are left."""
+        rng = np.random.default_rng(dim + items)
+        generator = torch.Generator().manual_seed(dim)
+        shapes = (7, dim), (7,), (items, dim), (items,)
+        parts = [torch.randint(-2, 3, shape, generator=generator).float() for shape in shapes]
+        table = scores(*parts).numpy()
+        for share in (0.0, 0.3, 0.99, 1.0):
+            excluded = Rows.from_matrix("mask", sp.csr_matrix(rng.random((7, items)) < share))
+            for k in (1, 3, 10, items, items + 2):
+                ids, best = vector_topk(*parts, k, excluded, backend=backend)
+                np.testing.assert_array_equal(ids, topk(table, k, excluded))
+                assert ids.shape == best.shape == (7, k)
+                assert best.dtype == np.float32
+                found = np.where(ids >= 0, np.take_along_axis(table, np.maximum(ids, 0), axis=1), -np.inf)
+                np.testing.assert_array_equal(best, found)
+
+    def test_threads_and_many_users(self, backend, set_threads):
+        parts = [torch.randn(2100, 3), torch.randn(2100), torch.randn(40, 3), torch.randn(40)]
+        set_threads(1)
+        one = vector_topk(*parts, 5, backend=backend)
+        np.testing.assert_array_equal(one[0], topk(scores(*parts).numpy(), 5))
+        set_threads(3)
+        np.testing.assert_array_equal(vector_topk(*parts, 5, backend=backend)[0], one[0])
+
+    def test_wrong_arguments(self, backend):
+        parts = [torch.ones(2, 3), None, torch.ones(4, 3), None]
+        with pytest.raises(ValueError, match="k must be an integer of at least 1, got 0"):
+            vector_topk(*parts, 0, backend=backend)
+        with pytest.raises(ValueError, match=r"excluded must have one row per row of scores \(2\), got 3"):
+            vector_topk(*parts, 1, Rows.empty(3), backend=backend)
+        parts[2][3, 2] = float("nan")
+        with pytest.raises(ValueError, match="finite"):
+            vector_topk(*parts, 1, backend=backend)

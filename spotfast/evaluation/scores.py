@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spotfast import validation
-from spotfast.evaluation.scoring import score_blocks
+from spotfast.evaluation.ranking import blocks
 from spotfast.interactions import Interactions
-from spotfast.ops.ranks import ranks
-from spotfast.ops.topk import topk
 from spotfast.rows import Rows
 
 
@@ -42,9 +40,9 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
         array([0.5, 1. ])
     """
     results = [np.zeros(0)]
-    for scores, targets, excluded in _blocks(model, test, train):
-        reciprocal = 1.0 / ranks(scores, targets, excluded)
-        results.append(np.add.reduceat(reciprocal, targets.indptr[:-1]) / targets.counts())
+    for block in blocks(model, test, train):
+        sums = np.add.reduceat(1.0 / block.ranks(), block.targets.indptr[:-1])
+        results.append(sums / block.targets.counts())
     return np.concatenate(results)
 
 
@@ -84,12 +82,11 @@ def precision_recall_score(
     if len(cutoffs) == 0:
         raise ValueError("k must hold at least one integer of at least 1, got none")
     precisions, recalls = [np.zeros((0, len(cutoffs)))], [np.zeros((0, len(cutoffs)))]
-    for scores, targets, excluded in _blocks(model, test, train):
-        cut = np.minimum(cutoffs, scores.shape[1])
-        hits = np.cumsum(_is_target(topk(scores, int(cut.max()), excluded), targets, scores.shape[1]), axis=1)
-        hits = hits[:, cut - 1]
+    for block in blocks(model, test, train):
+        cut = np.minimum(cutoffs, block.num_items)
+        hits = np.cumsum(is_target(block.topk(int(cut.max())), block.targets, block.num_items), axis=1)[:, cut - 1]
         precisions.append(hits / cut)
-        recalls.append(hits / targets.counts()[:, np.newaxis])
+        recalls.append(hits / block.targets.counts()[:, np.newaxis])
     precision, recall = np.concatenate(precisions), np.concatenate(recalls)
     return (precision, recall) if several else (precision[:, 0], recall[:, 0])
 
@@ -118,29 +115,7 @@ def rmse_score(model: Any, test: Interactions) -> float:
     return float(np.sqrt(((ratings - predictions) ** 2).mean()))
 
 
-def _blocks(model: Any, test: Any, train: Any) -> Iterator[tuple[NDArray[Any], Rows, Rows | None]]:
-    """Scores, test items and training items of the users with test items, some users at a time."""
-    targets = Rows.from_matrix("test", test)
-    excluded = None if train is None else Rows.from_matrix("train", train)
-    users = np.flatnonzero(targets.counts())
-    if len(users) == 0:
-        return
-    if excluded is not None and len(excluded) <= users[-1]:
-        raise ValueError(f"train must have a row for every user of test, up to {users[-1]}, got {len(excluded)} rows")
-    for block, scores in score_blocks(model, users):
-        wanted, out = targets.take(block), None if excluded is None else excluded.take(block)
-        _check_items("test", wanted, scores.shape[1])
-        if out is not None:
-            _check_items("train", out, scores.shape[1])
-        yield scores, wanted, out
-
-
-def _check_items(name: str, rows: Rows, num_items: int) -> None:
-    if len(rows.items) and rows.items.max() >= num_items:
-        raise ValueError(f"{name} must hold items below {num_items}, which the model predicts, got {rows.items.max()}")
-
-
-def _is_target(best: NDArray[np.int64], targets: Rows, num_items: int) -> NDArray[np.bool_]:
+def is_target(best: NDArray[np.int64], targets: Rows, num_items: int) -> NDArray[np.bool_]:
     """Which of the best items (U, k) are targets of their row; -1 never is."""
     rows = np.arange(len(best))[:, np.newaxis]
     keys = np.repeat(np.arange(len(targets)), targets.counts()) * num_items + targets.items  # ascending

@@ -1,4 +1,4 @@
-"""The rank of target items among all items, given rows of scores."""
+"""The rank of target items among all items, given rows of scores or the vectors that they come from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spotfast import backends
+from spotfast.ops.scores import are_bounded, check_vectors, scores, to_numpy
 from spotfast.reference import ranks as reference
 from spotfast.rows import Rows
 
@@ -50,15 +52,74 @@ def ranks(
     return reference.ranks(scores, targets, excluded)
 
 
+def vector_ranks(
+    user_vectors: Tensor,
+    user_biases: Tensor | None,
+    item_vectors: Tensor,
+    item_biases: Tensor | None,
+    targets: Rows,
+    excluded: Rows | None = None,
+    *,
+    backend: str = "auto",
+) -> NDArray[np.float64]:
+    """Rank target items by score: `ranks(scores(...), targets, excluded)`, without a matrix of scores.
+
+    Users share a tile of items that stays in cache; what is counted there is never written to memory.
+
+    Args:
+        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU.
+        user_biases: float32 tensor of shape (U,), or None.
+        item_vectors: float32 tensor of shape (I, D), contiguous, on the CPU.
+        item_biases: float32 tensor of shape (I,), or None.
+        targets: U rows of item ids in [0, I).
+        excluded: U rows of item ids in [0, I), or None.
+        backend: "auto", "native" or "reference".
+
+    Returns:
+        float64 array, one rank (from 1) for each of `targets.items`.
+
+    Raises:
+        ValueError: for wrong shapes, dtypes or ids, and for vectors so large that scores may not be finite
+            (`spotfast.ops.scores.are_bounded`).
+
+    Example:
+        >>> import torch
+        >>> items = torch.tensor([[2.0], [1.0], [1.0]])
+        >>> vector_ranks(torch.ones(1, 1), None, items, None, Rows(np.array([0, 2]), np.array([0, 1])))
+        array([1. , 2.5])
+    """
+    vectors = (user_vectors, user_biases, item_vectors, item_biases)
+    excluded = Rows.empty(len(user_vectors)) if excluded is None else excluded
+    check_bounded(*vectors)
+    check_ids("targets", targets, len(user_vectors), len(item_vectors))
+    check_ids("excluded", excluded, len(user_vectors), len(item_vectors))
+    if backends.choose("vector_ranks", user_vectors.device, backend) == "native":
+        rows = targets.indptr, targets.items, excluded.indptr, excluded.items
+        return backends.native().ranks(*map(to_numpy, vectors), *rows, backends.num_threads())
+    return reference.ranks(scores(*vectors, backend="reference").numpy(), targets, excluded)
+
+
+def check_bounded(
+    user_vectors: Tensor, user_biases: Tensor | None, item_vectors: Tensor, item_biases: Tensor | None
+) -> None:
+    """Raise unless the vectors and biases are valid and all their scores finite."""
+    check_vectors(user_vectors, user_biases, item_vectors, item_biases)
+    if not are_bounded(user_vectors, user_biases, item_vectors, item_biases):
+        raise ValueError("vectors and biases must be finite and small enough for finite scores in float32")
+
+
 def check_rows(name: str, rows: Rows, scores: NDArray[Any]) -> None:
     """Raise unless there is a row of valid ids for every row of scores."""
     if scores.ndim != 2 or scores.dtype not in (np.float32, np.float64):
         raise ValueError(
             f"scores must be float32 or float64 of shape (U, I), got {scores.dtype} of shape {scores.shape}"
         )
-    if len(rows) != len(scores):
-        raise ValueError(f"{name} must have one row per row of scores ({len(scores)}), got {len(rows)}")
-    if len(rows.items) and not 0 <= rows.items.min() <= rows.items.max() < scores.shape[1]:
-        raise ValueError(
-            f"{name} must hold item ids in [0, {scores.shape[1]}), got {rows.items.min()} .. {rows.items.max()}"
-        )
+    check_ids(name, rows, *scores.shape)
+
+
+def check_ids(name: str, rows: Rows, num_users: int, num_items: int) -> None:
+    """Raise unless there is a row of valid ids for every user."""
+    if len(rows) != num_users:
+        raise ValueError(f"{name} must have one row per row of scores ({num_users}), got {len(rows)}")
+    if len(rows.items) and not 0 <= rows.items.min() <= rows.items.max() < num_items:
+        raise ValueError(f"{name} must hold item ids in [0, {num_items}), got {rows.items.min()} .. {rows.items.max()}")

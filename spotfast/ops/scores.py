@@ -7,7 +7,9 @@ on shape, alignment and threads), so it is not used here; the C++ kernel is as f
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends
@@ -43,9 +45,7 @@ def scores(
         >>> scores(torch.ones(1, 2), None, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), None)
         tensor([[3., 7.]])
     """
-    _check_vectors("user", user_vectors, user_biases)
-    _check_vectors("item", item_vectors, item_biases)
-    _check_dimensions(user_vectors, item_vectors)
+    check_vectors(user_vectors, user_biases, item_vectors, item_biases)
     if out is None:
         shape = len(user_vectors), len(item_vectors)
         out = torch.empty(shape, dtype=torch.float32, device=user_vectors.device)
@@ -56,7 +56,7 @@ def scores(
         )
     arguments = (user_vectors, user_biases, item_vectors, item_biases)
     if backends.choose("scores", user_vectors.device, backend) == "native":
-        backends.native().scores(*map(_numpy, (*arguments, out)), backends.num_threads())
+        backends.native().scores(*map(to_numpy, (*arguments, out)), backends.num_threads())
     else:
         reference.scores(*arguments, out)
     return out
@@ -90,9 +90,7 @@ def pair_scores(
         ValueError: for wrong shapes, dtypes or strides.
         IndexError: for an index out of range.
     """
-    _check_vectors("user", user_vectors, user_biases)
-    _check_vectors("item", item_vectors, item_biases)
-    _check_dimensions(user_vectors, item_vectors)
+    check_vectors(user_vectors, user_biases, item_vectors, item_biases)
     for name, index, size in (
         ("user_index", user_index, len(user_vectors)),
         ("item_index", item_index, len(item_vectors)),
@@ -103,12 +101,39 @@ def pair_scores(
             raise IndexError(f"{name} must be in [0, {size}), got {int(index.min())} .. {int(index.max())}")
     arguments = (user_vectors, user_biases, item_vectors, item_biases, user_index, item_index)
     if backends.choose("scores", user_vectors.device, backend) == "native":
-        pairs = backends.native().pair_scores(*map(_numpy, arguments), backends.num_threads())
+        pairs = backends.native().pair_scores(*map(to_numpy, arguments), backends.num_threads())
         return torch.from_numpy(pairs)
     return reference.pair_scores(*arguments)
 
 
-def _check_vectors(name: str, vectors: Tensor, biases: Tensor | None) -> None:
+def are_bounded(
+    user_vectors: Tensor, user_biases: Tensor | None, item_vectors: Tensor, item_biases: Tensor | None
+) -> bool:
+    """Tell whether all scores, and all differences of two, are finite: neither NaN nor infinity can arise on the way.
+
+    Arguments as in `scores`.
+
+    Example:
+        >>> are_bounded(torch.ones(1, 2), None, torch.tensor([[1.0, torch.nan]]), None)
+        False
+    """
+    most = user_vectors.shape[1] * _largest(user_vectors) * _largest(item_vectors)
+    most += sum(_largest(biases) for biases in (user_biases, item_biases) if biases is not None)
+    return most < torch.finfo(torch.float32).max / 4  # False for NaN, too
+
+
+def check_vectors(
+    user_vectors: Tensor, user_biases: Tensor | None, item_vectors: Tensor, item_biases: Tensor | None
+) -> None:
+    """Raise unless vectors and biases have the shapes, dtypes and strides that `scores` takes."""
+    _check_side("user", user_vectors, user_biases)
+    _check_side("item", item_vectors, item_biases)
+    users, items = user_vectors.shape[1], item_vectors.shape[1]
+    if users != items:
+        raise ValueError(f"user_vectors and item_vectors must have the same dimension, got {users} and {items}")
+
+
+def _check_side(name: str, vectors: Tensor, biases: Tensor | None) -> None:
     if vectors.ndim != 2 or vectors.dtype != torch.float32 or not vectors.is_contiguous():
         raise ValueError(
             f"{name}_vectors must be contiguous float32 of shape (N, D), "
@@ -123,11 +148,10 @@ def _check_vectors(name: str, vectors: Tensor, biases: Tensor | None) -> None:
         )
 
 
-def _check_dimensions(user_vectors: Tensor, item_vectors: Tensor) -> None:
-    users, items = user_vectors.shape[1], item_vectors.shape[1]
-    if users != items:
-        raise ValueError(f"user_vectors and item_vectors must have the same dimension, got {users} and {items}")
+def _largest(values: Tensor) -> float:
+    return values.abs().max().item() if values.numel() else 0.0
 
 
-def _numpy(tensor: Tensor | None) -> object:
+def to_numpy(tensor: Tensor | None) -> NDArray[np.float32] | None:
+    """Return the tensor's memory as the C++ engine takes it."""
     return None if tensor is None else tensor.contiguous().numpy()

@@ -1,4 +1,4 @@
-"""The best k items, given rows of scores."""
+"""The best k items, given rows of scores or the vectors that they come from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spotfast import backends, validation
-from spotfast.ops.ranks import check_rows
+from spotfast.ops.ranks import check_bounded, check_ids, check_rows
+from spotfast.ops.scores import scores as all_scores
+from spotfast.ops.scores import to_numpy
 from spotfast.reference import topk as reference
 from spotfast.rows import Rows
 
@@ -42,3 +45,51 @@ def topk(scores: NDArray[Any], k: int, excluded: Rows | None = None, *, backend:
         kernels.topk(scores, excluded.indptr, excluded.items, best)
         return best
     return reference.topk(scores, k, excluded)
+
+
+def vector_topk(
+    user_vectors: Tensor,
+    user_biases: Tensor | None,
+    item_vectors: Tensor,
+    item_biases: Tensor | None,
+    k: int,
+    excluded: Rows | None = None,
+    *,
+    backend: str = "auto",
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Find the k items with the highest scores: `topk(scores(...), k, excluded)`, without a matrix of scores.
+
+    Args:
+        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU.
+        user_biases: float32 tensor of shape (U,), or None.
+        item_vectors: float32 tensor of shape (I, D), contiguous, on the CPU.
+        item_biases: float32 tensor of shape (I,), or None.
+        k: how many, at least 1.
+        excluded: U rows of item ids that must not appear, or None.
+        backend: "auto", "native" or "reference".
+
+    Returns:
+        int64 ids of shape (U, k), -1 where fewer than k items are left, and their float32 scores, -inf there.
+
+    Raises:
+        ValueError: for a k below 1, wrong shapes, dtypes or ids, and for vectors so large that scores may not be
+            finite (`spotfast.ops.scores.are_bounded`).
+
+    Example:
+        >>> import torch
+        >>> ids, scores = vector_topk(torch.ones(1, 1), None, torch.tensor([[1.0], [3.0], [2.0]]), None, k=2)
+        >>> ids.tolist(), scores.tolist()
+        ([[1, 2]], [[3.0, 2.0]])
+    """
+    vectors = (user_vectors, user_biases, item_vectors, item_biases)
+    validation.integer("k", k, 1)
+    excluded = Rows.empty(len(user_vectors)) if excluded is None else excluded
+    check_bounded(*vectors)
+    check_ids("excluded", excluded, len(user_vectors), len(item_vectors))
+    if backends.choose("vector_topk", user_vectors.device, backend) == "native":
+        rows = excluded.indptr, excluded.items
+        return backends.native().topk(*map(to_numpy, vectors), *rows, k, backends.num_threads())
+    table = all_scores(*vectors, backend="reference").numpy()
+    ids = reference.topk(table, k, excluded)
+    best = np.take_along_axis(table, np.maximum(ids, 0), axis=1)
+    return ids, np.where(ids >= 0, best, np.float32(-np.inf))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spotfast import backends, validation
 from spotfast.reference import windows as reference
@@ -80,13 +80,97 @@ def windows(
         >>> windows(np.array([0, 3]), np.array([1, 2, 3], np.int32), length=2)[0].tolist()
         [[2, 3], [1, 2], [0, 1]]
     """
-    validation.integer("length", length, 1, 2**31 - 1)
-    validation.integer("min_length", min_length, 0, 2**62)
-    validation.integer("step", step, 1, 2**62)
-    if indptr[0] != 0 or indptr[-1] != len(items) or (np.diff(indptr) < 0).any():
-        raise ValueError(f"indptr must ascend from 0 to the number of items ({len(items)})")
+    _check_shape(length, min_length, step)
+    _check_indptr(indptr, len(items))
     if backends.choose("windows", "cpu", backend) == "native":
         threads = backends.num_threads()
         sequences, users = backends.native().windows(indptr, items, length, min_length, step, threads)
         return sequences, users
     return reference.windows(indptr, items, length, min_length, step)
+
+
+def window_offsets(
+    indptr: NDArray[np.int64], length: int, min_length: int = 1, step: int = 1, *, backend: str = "auto"
+) -> NDArray[np.int64]:
+    """Number the windows that `windows` cuts, without cutting them.
+
+    A history of n items has `(n - m) // step + 1` windows if `m <= n` and `m <= length`, where
+    `m = max(min_length, 1)`, and else none.
+
+    Args:
+        indptr: as `windows`.
+        length: as `windows`.
+        min_length: as `windows`.
+        step: as `windows`.
+        backend: as `windows`.
+
+    Returns:
+        int64 of shape (num_users + 1,): the windows of user u have the numbers `offsets[u]` to
+        `offsets[u + 1] - 1`, and there are `offsets[-1]` of them.
+
+    Example:
+        >>> window_offsets(np.array([0, 3, 3, 5]), length=2).tolist()
+        [0, 3, 3, 5]
+    """
+    _check_shape(length, min_length, step)
+    _check_indptr(indptr, int(indptr[-1]))
+    if backends.choose("windows", "cpu", backend) == "native":
+        return backends.native().window_offsets(indptr, length, min_length, step)
+    return reference.window_offsets(indptr, length, min_length, step)
+
+
+def windows_at(
+    indptr: NDArray[np.int64],
+    items: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    index: ArrayLike,
+    length: int,
+    min_length: int = 1,
+    step: int = 1,
+    *,
+    backend: str = "auto",
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Cut the windows with the given numbers: `windows(...)[0][index]` and `windows(...)[1][index]`.
+
+    Takes time and memory for these windows only, beyond a binary search for the user of each.
+
+    Args:
+        indptr: (num_users + 1,) int64, from `histories`.
+        items: (N,) int32, from `histories`.
+        offsets: (num_users + 1,) int64, from `window_offsets` with the same arguments.
+        index: (k,) integers in [0, offsets[-1]), in any order, repetitions allowed.
+        length: as `windows`.
+        min_length: as `windows`.
+        step: as `windows`.
+        backend: as `windows`.
+
+    Returns:
+        sequences, int32 of shape (k, length), and the user of each, int32 of shape (k,).
+
+    Raises:
+        ValueError: naming the argument, for an index out of range and for offsets of other histories or shapes.
+
+    Example:
+        >>> indptr, items = np.array([0, 3]), np.array([1, 2, 3], np.int32)
+        >>> windows_at(indptr, items, window_offsets(indptr, 2), np.array([2, 0]), length=2)[0].tolist()
+        [[0, 1], [2, 3]]
+    """
+    _check_shape(length, min_length, step)
+    if len(offsets) != len(indptr):
+        raise ValueError(f"offsets must have the length of indptr ({len(indptr)}), got {len(offsets)}")
+    numbers = np.ascontiguousarray(validation.positions("index", index, int(offsets[-1])))
+    if backends.choose("windows", "cpu", backend) == "native":
+        threads = backends.num_threads()
+        return backends.native().windows_at(indptr, items, offsets, numbers, length, min_length, step, threads)
+    return reference.windows_at(indptr, items, offsets, numbers, length, min_length, step)
+
+
+def _check_shape(length: int, min_length: int, step: int) -> None:
+    validation.integer("length", length, 1, 2**31 - 1)
+    validation.integer("min_length", min_length, 0, 2**62)
+    validation.integer("step", step, 1, 2**62)
+
+
+def _check_indptr(indptr: NDArray[np.int64], num_items: int) -> None:
+    if indptr[0] != 0 or indptr[-1] != num_items or (np.diff(indptr) < 0).any():
+        raise ValueError(f"indptr must ascend from 0 to the number of items ({num_items})")

@@ -30,3 +30,32 @@ def windows(
                 sequences.append(np.pad(window, (length - len(window), 0)))
                 users.append(user)
     return np.array(sequences, np.int32).reshape(-1, length), np.array(users, np.int32)
+
+
+def window_offsets(indptr: NDArray[np.int64], length: int, min_length: int, step: int) -> NDArray[np.int64]:
+    """The number of windows of the users before each, and of all of them."""
+    least = max(min_length, 1)
+    sizes = np.diff(indptr)
+    counts = np.where((sizes >= least) & (least <= length), (sizes - least) // step + 1, 0)
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def windows_at(
+    indptr: NDArray[np.int64],
+    items: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    index: NDArray[np.int64],
+    length: int,
+    min_length: int,
+    step: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The windows with the given numbers."""
+    if not np.array_equal(offsets, window_offsets(indptr, length, min_length, step)):
+        raise ValueError("offsets do not belong to indptr and the windows' shape")
+    users = np.searchsorted(offsets, index, side="right") - 1
+    stops = indptr[users + 1] - (index - offsets[users]) * step
+    positions = stops[:, None] + np.arange(-length, 0)
+    inside = positions >= indptr[users][:, None]
+    sequences = np.zeros((len(index), length), np.int32)
+    sequences[inside] = items[positions[inside]]
+    return sequences, users.astype(np.int32)

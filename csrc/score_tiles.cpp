@@ -1,0 +1,93 @@
+#include "score_tiles.h"
+
+#include "lanes.h"
+
+namespace spotfast {
+
+namespace {
+
+constexpr int kPanel = 16;                // items side by side
+constexpr int64_t kTileFloats = 1 << 14;  // 64 KB
+constexpr int kParts = kPanel / Lanes::kSize;
+
+}  // namespace
+
+ItemTile::ItemTile(const VectorsView& items, int64_t dim)
+    : items_(items),
+      dim_(dim),
+      capacity_(std::clamp<int64_t>(kTileFloats / std::max<int64_t>(dim, 1) / kPanel * kPanel, kPanel, kMostItems)),
+      packed_(capacity_ * dim),
+      biases_(items.biases == nullptr ? 0 : capacity_) {}
+
+// packed_[panel * kPanel * dim + d * kPanel + lane]; lanes beyond the last item hold zeros.
+void ItemTile::pack(int64_t first, int64_t count) {
+    count_ = count;
+    if (items_.biases != nullptr) std::copy_n(items_.biases + first, count, biases_.begin());
+    for (int64_t panel = 0; panel < count; panel += kPanel) {
+        float* packed = &packed_[panel * dim_];
+        for (int lane = 0; lane < kPanel; ++lane) {
+            const bool exists = panel + lane < count;
+            const float* vector = items_.vectors + (first + panel + (exists ? lane : 0)) * dim_;
+            for (int64_t d = 0; d < dim_; ++d) packed[d * kPanel + lane] = exists ? vector[d] : 0.0f;
+        }
+    }
+}
+
+void ItemTile::score(const VectorsView& users, int64_t user, int count, float* out, int64_t stride) const {
+    switch (count) {
+        case 1:
+            return score_users<1>(users, user, out, stride);
+        case 2:
+            return score_users<2>(users, user, out, stride);
+        case 3:
+            return score_users<3>(users, user, out, stride);
+        default:
+            return score_users<4>(users, user, out, stride);
+    }
+}
+
+template <int kCount>
+void ItemTile::score_users(const VectorsView& users, int64_t user, float* out, int64_t stride) const {
+    const int64_t dim = dim_;
+    const float* vectors[kCount];
+    for (int u = 0; u < kCount; ++u) vectors[u] = users.vectors + (user + u) * dim;
+    for (int64_t panel = 0; panel < count_; panel += kPanel) {
+        const float* packed = &packed_[panel * dim];
+        Lanes sums[kCount][kParts];
+        for (auto& row : sums) {
+            for (auto& sum : row) sum = Lanes::all(0.0f);
+        }
+        for (int64_t d = 0; d < dim; ++d) {
+            Lanes column[kParts];
+            for (int part = 0; part < kParts; ++part) {
+                column[part] = Lanes::load(packed + d * kPanel + part * Lanes::kSize).in_register();
+            }
+            for (int u = 0; u < kCount; ++u) {
+                const Lanes weight = Lanes::all(vectors[u][d]);
+                for (int part = 0; part < kParts; ++part) sums[u][part] = sums[u][part] + weight * column[part];
+            }
+        }
+        if (users.biases != nullptr) {
+            for (int u = 0; u < kCount; ++u) {
+                const Lanes bias = Lanes::all(users.biases[user + u]);
+                for (auto& sum : sums[u]) sum = sum + bias;
+            }
+        }
+        if (items_.biases != nullptr) {
+            for (int part = 0; part < kParts; ++part) {
+                const Lanes bias = Lanes::load(&biases_[panel + part * Lanes::kSize]);
+                for (auto& row : sums) row[part] = row[part] + bias;
+            }
+        }
+        const int64_t lanes = std::min<int64_t>(kPanel, count_ - panel);
+        for (int u = 0; u < kCount; ++u) {
+            float* row = out + u * stride + panel;
+            float line[kPanel];
+            float* to = lanes == kPanel ? row : line;  // never beyond the row's end
+            for (int part = 0; part < kParts; ++part) sums[u][part].store(to + part * Lanes::kSize);
+            if (to == line) std::copy_n(line, lanes, row);
+        }
+    }
+}
+
+}  // namespace spotfast

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from typing import IO, cast
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file on disk, or the member of a zip archive on disk."""
+    """A file on disk, perhaps compressed with gzip (`.gz`), or the member of a zip archive on disk."""
 
     path: Path
     member: str = ""
@@ -37,13 +38,14 @@ class DataFile:
         """Open the file for reading.
 
         Yields:
-            A binary stream at the file's start.
+            A binary stream at the start of the file's content.
 
         Raises:
-            ValueError: if the archive turns out to be damaged, now or while it is read.
+            ValueError: if the archive or compressed file turns out to be damaged, now or while it is read.
         """
         if not self.member:
-            with self.path.open("rb") as stream:
+            opened = _gunzipped(self.path) if self.path.suffix.lower() == ".gz" else self.path.open("rb")
+            with opened as stream:
                 yield stream
             return
         with _archive(self.path) as archive:
@@ -127,6 +129,15 @@ def _find_in_archive(path: Path, wanted: Wanted) -> DataFile | None:
         if member.name in wanted.names and member.parent.name not in wanted.foreign
     ]
     return DataFile(path, min(found)[2]) if found else None
+
+
+@contextmanager
+def _gunzipped(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with gzip.open(path, "rb") as stream:
+            yield cast(IO[bytes], stream)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is not a whole gzip file ({error}): delete it and fetch it again") from error
 
 
 @contextmanager

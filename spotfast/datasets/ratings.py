@@ -1,4 +1,4 @@
-"""Read files of ratings, one `user, item, rating, timestamp` a line."""
+"""Read files of ratings, one `user, item, rating, timestamp` or `user, item, rating` a line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RANGES = {"user_ids": (1, MAX_ID), "item_ids": (1, MAX_ID), "timestamps": (0, _
 
 
 class Ratings(NamedTuple):
-    """The four columns of a file of N ratings, in its order."""
+    """The columns of a file of N ratings, in its order; for timestamps that it has not, 0 to N - 1."""
 
     user_ids: NDArray[np.int32]
     item_ids: NDArray[np.int32]
@@ -35,18 +35,23 @@ class Format:
     Attributes:
         separator: what stands between two fields.
         header: the first line, without its line break; empty where the file starts with a rating.
+        timestamps: whether each line ends with one.
     """
 
     separator: bytes
     header: bytes = b""
+    timestamps: bool = True
 
     def __str__(self) -> str:
-        line = self.separator.join((b"user", b"item", b"rating", b"timestamp")).decode()
+        fields = [b"user", b"item", b"rating", b"timestamp"][: 3 + self.timestamps]
         after = f" after the header {self.header.decode()!r}" if self.header else ""
-        return (
-            f"{line!r}{after}, with ids from 1 to {MAX_ID}, a finite rating and a timestamp in whole seconds "
-            f"from 0 to {_MAX_TIMESTAMP}"
+        ids = f"with ids from 1 to {MAX_ID}"
+        rest = (
+            f", a finite rating and a timestamp in whole seconds from 0 to {_MAX_TIMESTAMP}"
+            if self.timestamps
+            else " and a finite rating"
         )
+        return f"{self.separator.join(fields).decode()!r}{after}, {ids}{rest}"
 
 
 def read(stream: IO[bytes], form: Format, name: str) -> Ratings:
@@ -59,7 +64,7 @@ def read(stream: IO[bytes], form: Format, name: str) -> Ratings:
 
     Returns:
         Four arrays of shape (N,): int32 users and items in [1, 2**31 - 2], float32 ratings, int32 timestamps
-        in seconds since 1970.
+        in seconds since 1970 (or 0 to N - 1, see `Ratings`).
 
     Raises:
         ValueError: for a line that is not a rating, naming the file, the line and the expected format; for a
@@ -87,12 +92,14 @@ def read(stream: IO[bytes], form: Format, name: str) -> Ratings:
             row += 1
             yield line.replace(form.separator, delimiter)
 
+    columns = _COLUMNS[: 3 + form.timestamps]
     try:
-        table = np.loadtxt(rows(), _COLUMNS, comments=None, delimiter=delimiter.decode(), encoding="latin-1", ndmin=1)
+        table = np.loadtxt(rows(), columns, comments=None, delimiter=delimiter.decode(), encoding="latin-1", ndmin=1)
     except ValueError:
         raise _malformed(stream, row, form, name) from None
     good = np.isfinite(table["ratings"])
-    for column, (low, high) in _RANGES.items():
+    for column in _RANGES.keys() & dict(columns):
+        low, high = _RANGES[column]
         values = table[column]
         good &= (values >= low) & (values <= high) & (values == np.floor(values))
     if not good.all():
@@ -101,7 +108,7 @@ def read(stream: IO[bytes], form: Format, name: str) -> Ratings:
         user_ids=table["user_ids"].astype(np.int32),
         item_ids=table["item_ids"].astype(np.int32),
         ratings=table["ratings"].copy(),
-        timestamps=table["timestamps"].astype(np.int32),
+        timestamps=table["timestamps"].astype(np.int32) if form.timestamps else np.arange(len(table), dtype=np.int32),
     )
 
 

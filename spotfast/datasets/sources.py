@@ -20,10 +20,10 @@ _PIP_SECONDS = 300
 
 
 class Source(Protocol):
-    """A place to get one archive from. `str` of it names the place in messages."""
+    """A place to get one file or archive from. `str` of it names the place in messages."""
 
     def fetch(self, folder: Path) -> Path:
-        """Put the archive, whole and checked, into a folder, and return its path. Raises OSError."""
+        """Put the file or archive, whole and checked, into a folder, and return its path. Raises OSError."""
         ...
 
 
@@ -123,7 +123,7 @@ def locate(
     Args:
         what: the data's name, for messages.
         wanted: the file.
-        sources: archives that hold the file.
+        sources: where the file, or an archive that holds it, can be fetched.
         folder: the folder in the cache where archives are kept.
         path: a folder, an archive, or the file.
 
@@ -145,8 +145,8 @@ def locate(
         tried = "".join(f"\n  - {failure}" for failure in failures)
         raise DataUnavailableError(
             f"{what} was found in no place and could not be downloaded:{tried}\n"
-            f"Put one of {', '.join(wanted.archives)} into a folder, by hand or from another machine, and "
-            f"pass the folder as path=, or name it in the environment variable SPOTFAST_DATA_DIR."
+            f"Put one of {', '.join(wanted.archives or wanted.names)} into a folder, by hand or from another machine, "
+            f"and pass the folder as path=, or name it in the environment variable SPOTFAST_DATA_DIR."
         )
     return found
 

@@ -14,6 +14,8 @@ import torch
 
 HERE = Path(__file__).parent
 
+collect_ignore = ["programs"]  # scripts that tests run: they import `spotlight`, which is there for them only
+
 
 @pytest.fixture(scope="session")
 def golden():

@@ -1,20 +1,26 @@
-"""The README's Python snippets run as they are written, one after the other."""
+"""The Python snippets of the README and of the guide run as they are written, one after the other."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
-def test_snippets_run(capsys):
-    snippets = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert len(snippets) >= 2
-    namespace = {}
-    for snippet in snippets:
-        exec(compile(snippet, str(README), "exec"), namespace)
-    assert capsys.readouterr().out
+def snippets(document):
+    found = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text("utf-8"), re.DOTALL)
+    assert len(found) >= 2
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param("README.md", marks=pytest.mark.slow), "docs/coming_from_spotlight.md"],  # the README's need data
+)
+def test_snippets_run(document, run_python, tmp_path):
+    settings = {name: value for name, value in os.environ.items() if name.startswith("SPOTFAST_")}  # where data are
+    assert run_python(f"import os\nos.chdir({str(tmp_path)!r})\n{snippets(document)}", **settings)

@@ -18,6 +18,7 @@ from spotfast.cli.errors import CommandError
 COMMANDS = {
     "demo": "train three models on MovieLens 100K, evaluate them, recommend films",
     "doctor": "show what is installed, which backend runs each operation, and what is missing",
+    "run": "run a program written for Spotlight, unchanged, on spotfast",
 }
 
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises:
         SystemExit: with status 2 for arguments that are wrong, 0 after `--help` and `--version`.
+        BaseException: what the script of `run` raises.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser(given).parse_args(given)
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"spotfast {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        if options.command == "run":  # the script's, as all that it raises
+            raise
         print(f"spotfast {options.command}: interrupted", file=sys.stderr)
         return 130
 
@@ -51,9 +55,10 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spotfast {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    wanted = next((argument for argument in given if not argument.startswith("-")), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        if name in given:
+        if name == wanted:
             module = importlib.import_module(f"spotfast.cli.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)

@@ -1,4 +1,4 @@
-"""Splits of interactions into training and test sets. Every split keeps all arrays and both sizes."""
+"""Splits of interactions into training and test sets. Every split keeps all arrays, both sizes and the map of ids."""
 
 from __future__ import annotations
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spotfast import validation
+from spotfast.id_map import IdMap, check_id_map
 from spotfast.ops import windows
+from spotfast.sequence_interactions import SequenceInteractions, SequenceWindows
+
+__all__ = ["Interactions", "SequenceInteractions", "SequenceWindows"]
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -28,6 +33,7 @@ class Interactions:
         weights: (N,) finite numbers >= 0, or None. The weight of each interaction in the loss.
         num_users: the number of users, above every id in `user_ids`. Default: the largest id + 1.
         num_items: the number of items, above every id in `item_ids`. Default: the largest id + 1.
+        id_map: what the ids stand for (`from_frame` makes it), or None. Takes, splits, sequences and models keep it.
 
     Raises:
         ValueError: naming the array, the value and the allowed range, for ids that are negative, not whole, not 1-D
@@ -52,6 +58,7 @@ class Interactions:
     weights: NDArray[Any] | None
     num_users: int
     num_items: int
+    id_map: IdMap | None
 
     def __init__(
         self,
@@ -62,15 +69,79 @@ class Interactions:
         weights: ArrayLike | None = None,
         num_users: int | None = None,
         num_items: int | None = None,
+        *,
+        id_map: IdMap | None = None,
     ) -> None:
-        self.user_ids = _writable(validation.ids("user_ids", user_ids))
-        self.item_ids = _writable(validation.ids("item_ids", item_ids))
-        self.ratings = None if ratings is None else _writable(validation.rectangular("ratings", ratings))
-        self.timestamps = None if timestamps is None else _writable(validation.rectangular("timestamps", timestamps))
-        self.weights = None if weights is None else _writable(validation.rectangular("weights", weights))
-        self.num_users = _size("num_users", num_users, "user_ids", self.user_ids)
-        self.num_items = _size("num_items", num_items, "item_ids", self.item_ids)
+        self.user_ids = validation.writable(validation.ids("user_ids", user_ids))
+        self.item_ids = validation.writable(validation.ids("item_ids", item_ids))
+        self.ratings = None if ratings is None else validation.writable(validation.rectangular("ratings", ratings))
+        self.timestamps = (
+            None if timestamps is None else validation.writable(validation.rectangular("timestamps", timestamps))
+        )
+        self.weights = None if weights is None else validation.writable(validation.rectangular("weights", weights))
+        self.num_users = validation.size("num_users", num_users, "user_ids", self.user_ids)
+        self.num_items = validation.size("num_items", num_items, "item_ids", self.item_ids)
+        self.id_map = id_map
         self.check()
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: Any,
+        user: Hashable = "user_id",
+        item: Hashable = "item_id",
+        rating: Hashable | None = None,
+        timestamp: Hashable | None = None,
+        weight: Hashable | None = None,
+        *,
+        id_map: IdMap | None = None,
+    ) -> Self:
+        """Make interactions from a data frame, whose ids may be strings or whatever else can be hashed.
+
+        Raw ids are numbered in sorted order, whatever the order of the rows: users from 0, items from 1 (0 is padding).
+        `id_map` of the result maps back: `id_map.items.to_raw(...)`, `id_map.users.to_id(...)`.
+
+        Args:
+            df: a frame of pandas, polars (also lazy) or pyarrow, with a row per interaction.
+            user: the column of users.
+            item: the column of items.
+            rating: the column of ratings, finite numbers, or None.
+            timestamp: the column of timestamps, finite numbers, dates or times (with a time zone: turned into UTC).
+            weight: the column of weights, finite numbers >= 0, or None.
+            id_map: that of earlier interactions, in order to number new ones of the same users and items alike.
+
+        Returns:
+            Interactions with new arrays: int32 ids, the others of the column's type.
+
+        Raises:
+            ValueError: naming the column, for one that is not there or used twice, for nulls, NaN and infinities, an
+                empty frame, and raw ids that are not in `id_map` (how many, and the first ten).
+            TypeError: for a df that is no data frame, and columns of unfit types.
+
+        Example:
+            >>> import polars as pl
+            >>> df = pl.DataFrame({"user_id": ["eve", "ann", "eve"], "item_id": ["tea", "jam", "jam"]})
+            >>> interactions = Interactions.from_frame(df)
+            >>> interactions.user_ids, interactions.item_ids
+            (array([1, 0, 1], dtype=int32), array([2, 1, 1], dtype=int32))
+            >>> interactions.id_map.items.to_raw([1, 2]).tolist()
+            ['jam', 'tea']
+        """
+        from spotfast import frames
+
+        labels = {"user": user, "item": item, "rating": rating, "timestamp": timestamp, "weight": weight}
+        columns = frames.columns(df, {name: label for name, label in labels.items() if label is not None})
+        user_ids, item_ids, id_map = frames.number_ids(columns["user"], columns["item"], id_map)
+        return cls(
+            user_ids,
+            item_ids,
+            ratings=columns["rating"].numbers() if "rating" in columns else None,
+            timestamps=columns["timestamp"].numbers(times=True) if "timestamp" in columns else None,
+            weights=columns["weight"].numbers() if "weight" in columns else None,
+            num_users=id_map.users.size,
+            num_items=id_map.items.size,
+            id_map=id_map,
+        )
 
     def __repr__(self) -> str:
         return f"<Interactions dataset ({self.num_users} users x {self.num_items} items x {len(self)} interactions)>"
@@ -93,10 +164,16 @@ class Interactions:
             self.timestamps = validation.numbers("timestamps", self.timestamps, len(users), kinds="fiuM")
         if self.weights is not None:
             self.weights = validation.weights("weights", self.weights, len(users))
+        check_id_map(self.id_map, self.num_items, self.num_users)
+        if self.id_map is not None and len(items) and items.min() < self.id_map.items.first:
+            raise ValueError(
+                f"item_ids must be at least {self.id_map.items.first} with an id_map, where lower ones are padding, "
+                f"got {items.min()} at position {int(items.argmin())}"
+            )
         self.user_ids, self.item_ids = users, items
 
     def take(self, index: NDArray[Any] | slice) -> Interactions:
-        """Return the interactions at positions, a mask or a slice; every array and both sizes come along."""
+        """Return the interactions at positions, a mask or a slice; every array, both sizes and the map come along."""
 
         def at(array: NDArray[Any] | None) -> NDArray[Any] | None:
             return None if array is None else np.asarray(array)[index]
@@ -110,6 +187,7 @@ class Interactions:
             weights=at(self.weights),
             num_users=self.num_users,
             num_items=self.num_items,
+            id_map=self.id_map,
         )
 
     def tocoo(self) -> sp.coo_matrix:
@@ -157,6 +235,39 @@ class Interactions:
                    [0, 1],
                    [0, 4]], dtype=int32)
         """
+        return self.sequence_windows(max_sequence_length, min_sequence_length, step_size).to_sequence()
+
+    def sequence_windows(
+        self,
+        max_sequence_length: int = 10,
+        min_sequence_length: int | None = None,
+        step_size: int | None = None,
+    ) -> SequenceWindows:
+        """Cut every user's history into windows when they are asked for: `to_sequence` without its array.
+
+        With `step_size=1` there is a window per interaction, and the array of all is `max_sequence_length` times as
+        large as the histories, which are all that is kept here. Later changes of the interactions do not show.
+
+        Args:
+            max_sequence_length: as `to_sequence`.
+            min_sequence_length: as `to_sequence`.
+            step_size: as `to_sequence`.
+
+        Returns:
+            The same sequences in the same order as `to_sequence` gives.
+
+        Raises:
+            ValueError: as `to_sequence`.
+
+        Example:
+            >>> interactions = Interactions([0, 0, 0, 1], [1, 2, 3, 4], timestamps=[10, 20, 30, 10])
+            >>> windows = interactions.sequence_windows(max_sequence_length=2)
+            >>> len(windows)
+            3
+            >>> windows.rows([2, 0])
+            array([[0, 4],
+                   [2, 3]], dtype=int32)
+        """
         length = validation.integer("max_sequence_length", max_sequence_length, 1)
         minimum = (
             1 if min_sequence_length is None else validation.integer("min_sequence_length", min_sequence_length, 0)
@@ -175,71 +286,4 @@ class Interactions:
                 f"got 0 at position {int(np.argmin(self.item_ids))}: add 1 to all of them"
             )
         indptr, items = windows.histories(self.user_ids, self.item_ids, self.timestamps, self.num_users)
-        sequences, user_ids = windows.windows(indptr, items, length, minimum, step)
-        return SequenceInteractions(sequences, user_ids=user_ids, num_items=self.num_items)
-
-
-class SequenceInteractions:
-    """Sequences of item ids, padded on the left with 0.
-
-    Args:
-        sequences: (N, L) integers >= 0.
-        user_ids: (N,) integers >= 0, the user of each sequence, or None.
-        num_items: the number of items, padding included, above every id. Default: the largest id + 1.
-
-    Raises:
-        ValueError, TypeError: as `Interactions`.
-
-    Example:
-        >>> SequenceInteractions([[0, 1, 2], [3, 1, 2]])
-        <Sequence interactions dataset (2 sequences x 3 sequence length)>
-    """
-
-    sequences: NDArray[np.integer[Any]]
-    user_ids: NDArray[np.integer[Any]] | None
-    max_sequence_length: int
-    num_items: int
-
-    def __init__(self, sequences: ArrayLike, user_ids: ArrayLike | None = None, num_items: int | None = None) -> None:
-        self.sequences = _writable(validation.as_integers("sequences", sequences))
-        _check_2d(self.sequences)
-        self.user_ids = None if user_ids is None else _writable(validation.ids("user_ids", user_ids))
-        self.max_sequence_length = self.sequences.shape[1]
-        self.num_items = _size("num_items", num_items, "sequences", self.sequences)
-        self.check()
-
-    def __repr__(self) -> str:
-        count, length = self.sequences.shape
-        return f"<Sequence interactions dataset ({count} sequences x {length} sequence length)>"
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def check(self) -> None:
-        """Raise if the arrays, which callers may have changed, no longer form valid sequences."""
-        sequences = validation.as_integers("sequences", self.sequences)
-        _check_2d(sequences)
-        validation.check_id_range("sequences", sequences, self.num_items, "num_items")
-        if self.user_ids is not None:
-            users = validation.ids("user_ids", self.user_ids)
-            if len(users) != len(sequences):
-                raise ValueError(f"user_ids must have one value per sequence ({len(sequences)}), got {len(users)}")
-
-
-def _check_2d(sequences: NDArray[np.integer[Any]]) -> None:
-    if sequences.ndim != 2 or sequences.shape[1] == 0:
-        raise ValueError(f"sequences must be of shape (N, L) with L at least 1, got {sequences.shape}")
-
-
-def _size(name: str, declared: int | None, array_name: str, ids: NDArray[np.integer[Any]]) -> int:
-    """Return the declared size, or the smallest that holds all ids."""
-    if declared is not None:
-        return validation.integer(name, declared, 1, validation.MAX_ID + 1)
-    if ids.size == 0:
-        raise ValueError(f"{array_name} is empty: declare {name} to make an empty data set on purpose")
-    return int(ids.max()) + 1
-
-
-def _writable(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array itself, or a copy where writing to it is forbidden (as in arrays taken from data frames)."""
-    return array if array.flags.writeable else array.copy()
+        return SequenceWindows(indptr, items, self.num_items, length, minimum, step, id_map=self.id_map)

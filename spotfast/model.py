@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from spotfast import saving, validation
+from spotfast.id_map import IdMap
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
 from spotfast.training.history import History
+from spotfast.training.loop import CHUNK_POSITIONS, Trainer
 
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
@@ -22,6 +27,7 @@ class Model:
 
     Attributes:
         history: the epochs so far.
+        id_map: what the ids of users and items stand for: that of the interactions of the first `fit`, or None.
     """
 
     LOSSES: ClassVar[tuple[str, ...]]
@@ -64,6 +70,7 @@ class Model:
         self._stream_seed: int | None = None
         self._num_users: int | None = None
         self._num_items: int | None = None
+        self.id_map: IdMap | None = None
 
     def __repr__(self) -> str:
         state = "[uninitialised]" if self._net is None else repr(self._net)
@@ -93,7 +100,7 @@ class Model:
         return self._device
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted model to one file: network, optimizer state, history, settings. No pickle.
+        """Write the fitted model to one file: network, optimizer state, history, settings, raw ids. No pickle.
 
         The file is a safetensors file with the settings as JSON in its metadata. It is written whole or not at all.
 
@@ -101,7 +108,8 @@ class Model:
             path: the file; an existing one is replaced.
 
         Raises:
-            ValueError: if the model has not been fitted.
+            ValueError: if the model has not been fitted, or has raw ids of types that cannot be written down
+                (`spotfast.id_saving.to_tensors` lists those that can).
         """
         saving.save(self, Path(path))
 
@@ -141,11 +149,11 @@ class Model:
             "sparse": self._sparse,
         }
 
-    def _make_net(self, num_users: int, num_items: int) -> nn.Module:
-        """Return the built-in network for these sizes."""
+    def _make_net(self, num_users: Any, num_items: int) -> nn.Module:
+        """Return the built-in network for these sizes; `num_users` is None in models that know no users."""
         raise NotImplementedError
 
-    def _initialize(self, num_users: int, num_items: int) -> None:
+    def _initialize(self, num_users: int | None, num_items: int) -> None:
         """Make the network and the optimizer; the model is unchanged if that fails."""
         with unadvanced_on_error(self._random_state):
             seed = draw_stream_seed(self._random_state)
@@ -160,7 +168,30 @@ class Model:
 
     def _forget(self) -> None:
         """Undo `_initialize`: the first fit failed before anything was learnt."""
-        self._net = self._optimizer = self._stream_seed = self._num_users = self._num_items = None
+        self._net = self._optimizer = self._stream_seed = self._num_users = self._num_items = self.id_map = None
+
+    @contextmanager
+    def _training(self, positions_at_once: int = CHUNK_POSITIONS) -> Iterator[Trainer]:
+        """Yield a trainer for the block. If the block fails before the first epoch is done, the model is as new."""
+        assert self._net is not None and self._optimizer is not None
+        try:
+            yield Trainer(self._net, self._optimizer, self._batch_size, self.history, positions_at_once)
+        except Exception:
+            if not self.history:
+                self._forget()
+            raise
+
+    def _tensor(self, ids: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(ids.astype(np.int64)).to(self._device)
+
+    def _check_id_map(self, id_map: IdMap | None) -> None:
+        """Raise if interactions with this map cannot go on with what the model has learnt: their ids mean others."""
+        if self._net is not None and id_map != self.id_map:
+            raise ValueError(
+                f"interactions must have the id_map of the first fit, {self.id_map}, got {id_map} with other raw ids: "
+                "make them by Interactions.from_frame(df, ..., id_map=model.id_map); or, if the ids do mean the same, "
+                "set interactions.id_map = model.id_map"
+            )
 
     def _make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         if self._optimizer_func is not None:
@@ -172,6 +203,27 @@ class Model:
             return DeferredAdam(net, lr=self._learning_rate, weight_decay=self._l2)
         # The same steps as without `fused`, in one pass over memory.
         return torch.optim.Adam(net.parameters(), lr=self._learning_rate, weight_decay=self._l2, fused=True)
+
+
+def flat_ids(name: str, ids: Any, size: int, size_name: str) -> NDArray[np.integer[Any]]:
+    """Return ids that are to be predicted, an integer or an array of shape (n,) or (n, 1), as an array of shape (n,).
+
+    Raises:
+        ValueError, TypeError: naming the argument, unless there is at least one integer and all are in [0, size).
+    """
+    array = validation.as_integers(name, ids)
+    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
+        raise ValueError(f"{name} must be an integer or an array of shape (n,) or (n, 1), got shape {array.shape}")
+    array = array.reshape(-1)
+    if len(array) == 0:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+    validation.check_id_range(name, array, size, size_name)
+    return array
+
+
+def fresh_array(scores: Tensor) -> NDArray[np.float32]:
+    """Return scores as a new float32 array that shares no memory with the tensor."""
+    return np.array(scores.cpu().numpy(), np.float32)
 
 
 def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:

@@ -66,6 +66,16 @@ class Positives:
         indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return Positives(indptr, self.items[keep], self.num_items)
 
+    def with_padding(self) -> Positives:
+        """Return positives in which every user has item 0, too, which none may have before."""
+        rows = len(self.indptr) - 1
+        indptr = self.indptr + torch.arange(rows + 1)
+        items = self.items.new_zeros(len(self.items) + rows)
+        own = torch.ones(len(items), dtype=torch.bool)
+        own[indptr[:-1]] = False
+        items[own] = self.items
+        return Positives(indptr, items, self.num_items)
+
     def to(self, device: torch.device | str) -> Positives:
         """Return the same on a device."""
         return Positives(self.indptr.to(device), self.items.to(device), self.num_items)

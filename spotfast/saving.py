@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from spotfast import id_saving
 from spotfast._version import __version__
 from spotfast.training.history import Epoch
 
@@ -37,6 +38,10 @@ def save(model: Model, path: Path) -> None:
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 state_values.setdefault(str(index), {})[name] = value
+    ids = None
+    if model.id_map is not None:
+        ids, raw_ids = id_saving.to_tensors(model.id_map)
+        tensors.update({f"ids.{name}": tensor for name, tensor in raw_ids.items()})
     description = {
         "format": FORMAT,
         "spotfast": __version__,
@@ -44,6 +49,7 @@ def save(model: Model, path: Path) -> None:
         "settings": model._settings(),
         "num_users": model._num_users,
         "num_items": model._num_items,
+        "ids": ids,
         "stream_seed": model._stream_seed,
         "history": [asdict(epoch) for epoch in model.history],
         "representation": None if model._representation is None else type(model._representation).__name__,
@@ -86,8 +92,10 @@ def load(
     if (optimizer_func is not None) != description["optimizer"]["custom"]:
         needed = "given" if description["optimizer"]["custom"] else "None"
         raise ValueError(f"optimizer_func must be {needed} for {path}, which was trained with its result")
-    arguments: dict[str, Any] = {"representation": representation, "optimizer_func": optimizer_func, "device": device}
-    model = cls(**description["settings"], **arguments)
+    arguments = {**description["settings"], "optimizer_func": optimizer_func, "device": device}
+    if representation is not None:
+        arguments["representation"] = representation
+    model = cls(**arguments)
     model._initialize(description["num_users"], description["num_items"])
     assert model._net is not None and model._optimizer is not None
     saved, own = _with_prefix(tensors, "net."), model._net.state_dict()
@@ -101,6 +109,8 @@ def load(
     model._net.load_state_dict(saved)
     model._optimizer.load_state_dict(_optimizer_state(description["optimizer"], tensors, model._optimizer, path))
     model._stream_seed = description["stream_seed"]
+    if description["ids"] is not None:
+        model.id_map = id_saving.from_tensors(description["ids"], _with_prefix(tensors, "ids."))
     for epoch in description["history"]:
         model.history.append(Epoch(**epoch))
     return model

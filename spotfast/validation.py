@@ -106,6 +106,33 @@ def check_id_range(
         raise ValueError(f"{name} must be at most {MAX_ID}, got {highest}")
 
 
+def positions(name: str, values: Any, count: int) -> NDArray[np.int64]:
+    """Return `values` as a 1-D int64 array of positions in [0, count), which may exceed `MAX_ID`."""
+    array = as_integers(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
+    if array.size:
+        lowest, highest = int(array.argmin()), int(array.argmax())
+        for position in (lowest, highest):
+            if not 0 <= array[position] < count:
+                raise ValueError(f"{name} must lie in [0, {count}), got {array[position]} at position {position}")
+    return array.astype(np.int64, copy=False)
+
+
+def size(name: str, declared: int | None, array_name: str, array: NDArray[np.integer[Any]]) -> int:
+    """Return the declared number of users or items, or the smallest that holds all ids of an array."""
+    if declared is not None:
+        return integer(name, declared, 1, MAX_ID + 1)
+    if array.size == 0:
+        raise ValueError(f"{array_name} is empty: declare {name} to make an empty data set on purpose")
+    return int(array.max()) + 1
+
+
+def writable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array itself, or a copy where writing to it is forbidden (as in arrays taken from data frames)."""
+    return array if array.flags.writeable else array.copy()
+
+
 def numbers(name: str, values: Any, length: int, *, kinds: str = "fiu") -> NDArray[Any]:
     """Return `values` as a 1-D array of `length` finite numbers; an array that is one already is not copied."""
     array = rectangular(name, values)

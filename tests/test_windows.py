@@ -140,6 +140,72 @@ class TestWindows:
             np.testing.assert_array_equal(one, two)
 
 
+def uneven(users=40, most=30):
+    """Histories of 0 to `most` items, with a user without any at the beginning and at the end."""
+    sizes = np.random.default_rng(0).integers(0, most + 1, users)
+    sizes[[0, -1]] = 0
+    indptr = np.concatenate([[0], np.cumsum(sizes)])
+    return indptr, np.arange(1, indptr[-1] + 1, dtype=np.int32)
+
+
+SHAPES = [(length, least, step) for length in (1, 3, 8) for least in (0, 1, 3, 9) for step in (1, 2, 8, 2**62)]
+
+
+@pytest.mark.parametrize("backend", backends.OPERATIONS["windows"]["cpu"])
+class TestWindowsAt:
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_are_rows_of_all_windows(self, backend, shape):
+        indptr, items = uneven()
+        sequences, users = windows.windows(indptr, items, *shape, backend=backend)
+        offsets = windows.window_offsets(indptr, *shape, backend=backend)
+        assert (offsets.dtype, offsets.shape) == (np.int64, indptr.shape)
+        np.testing.assert_array_equal(offsets, np.searchsorted(users, np.arange(len(indptr))))
+        count = int(offsets[-1])
+        assert (count == 0) == (shape[1] > shape[0])
+        index = np.random.default_rng(1).integers(0, count, 3 * count) if count else np.zeros(0, np.int64)
+        for chosen in (index, np.arange(count), index[:1], index[:0], index.astype(np.int32), index[::2]):
+            cut, owners = windows.windows_at(indptr, items, offsets, chosen, *shape, backend=backend)
+            assert (cut.dtype, owners.dtype) == (np.int32, np.int32)
+            np.testing.assert_array_equal(cut, sequences[chosen])
+            np.testing.assert_array_equal(owners, users[chosen])
+
+    def test_threads(self, backend, set_threads):
+        indptr, items = uneven(2000)
+        offsets = windows.window_offsets(indptr, 5, backend=backend)
+        index = np.random.default_rng(1).permutation(offsets[-1])
+        assert len(index) > 2 * 2**12  # enough for two threads to share
+        results = []
+        for threads in (1, 2):
+            set_threads(threads)
+            results.append(windows.windows_at(indptr, items, offsets, index, 5, backend=backend))
+        for one, two in zip(*results, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+    @pytest.mark.parametrize(
+        ("index", "message"),
+        [
+            ([3], r"index must lie in \[0, 3\), got 3 at position 0"),
+            ([0, -1], r"index must lie in \[0, 3\), got -1 at position 1"),
+            ([0, 2**62], r"index must lie in \[0, 3\), got 4611686018427387904 at position 1"),
+            ([[0]], r"index must be 1-D, got shape \(1, 1\)"),
+            (0, r"index must be 1-D, got shape \(\)"),
+            ([0.5], r"index must hold whole numbers, got .*0\.5"),
+        ],
+    )
+    def test_bad_index(self, backend, index, message):
+        indptr, items = np.array([0, 3]), np.array([1, 2, 3], np.int32)
+        with pytest.raises(ValueError, match=message):
+            windows.windows_at(indptr, items, np.array([0, 3]), index, 2, backend=backend)
+
+    @pytest.mark.parametrize("shape", [(2, 1, 2), (2, 2, 1)])
+    def test_offsets_of_another_shape(self, backend, shape):
+        indptr, items = np.array([0, 0, 3]), np.array([1, 2, 3], np.int32)
+        with pytest.raises(ValueError, match="offsets do not belong to indptr"):
+            windows.windows_at(indptr, items, np.array([0, 0, 3]), [2], *shape, backend=backend)
+        with pytest.raises(ValueError, match=r"offsets must have the length of indptr \(3\), got 2"):
+            windows.windows_at(indptr, items, np.array([0, 3]), [2], 2, backend=backend)
+
+
 ONE = np.array([0])
 INDPTR, ITEMS = np.array([0, 1]), np.array([1], np.int32)
 
@@ -157,6 +223,10 @@ INDPTR, ITEMS = np.array([0, 1]), np.array([1], np.int32)
         (lambda: windows.windows(INDPTR, ITEMS, 0), "length must be an integer between 1 and 2147483647, got 0"),
         (lambda: windows.windows(INDPTR, ITEMS, 3, -1), "min_length must be an integer between 0 and .*, got -1"),
         (lambda: windows.windows(INDPTR, ITEMS, 3, 1, 0), "step must be an integer between 1 and .*, got 0"),
+        (lambda: windows.windows(INDPTR, ITEMS[:0], 3), r"indptr must ascend from 0 to the number of items \(0\)"),
+        (lambda: windows.window_offsets(INDPTR[::-1], 3), r"indptr must ascend from 0 to the number of items \(0\)"),
+        (lambda: windows.window_offsets(INDPTR, 0), "length must be an integer between 1 and 2147483647, got 0"),
+        (lambda: windows.windows_at(INDPTR, ITEMS, INDPTR, [0], 3, 1, 0), "step must be an integer .*, got 0"),
     ],
 )
 def test_bad_input(call, message):

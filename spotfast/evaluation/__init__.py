@@ -1,5 +1,12 @@
 """How good a model's predictions are: ranking scores for implicit feedback, errors for ratings."""
 
 from spotfast.evaluation.scores import mrr_score, precision_recall_score, rmse_score
+from spotfast.evaluation.sequence_scores import sequence_mrr_score, sequence_precision_recall_score
 
-__all__ = ["mrr_score", "precision_recall_score", "rmse_score"]
+__all__ = [
+    "mrr_score",
+    "precision_recall_score",
+    "rmse_score",
+    "sequence_mrr_score",
+    "sequence_precision_recall_score",
+]

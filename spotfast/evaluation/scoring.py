@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from spotfast.factorization.model import FactorizationModel
+from spotfast.sequence.implicit import ImplicitSequenceModel
 
 BLOCK_BYTES = 8 << 20  # rows in work at a time: written by one kernel and read by the next while still in cache
 
@@ -25,30 +26,34 @@ def score_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray
         Some of the users, in order, and their scores (U, num_items), float32 or float64. The array is reused.
 
     Raises:
-        TypeError: if the model has no `predict`.
+        TypeError: if the model has no `predict` or is one of sequences.
         ValueError: for predictions of different lengths, and for NaN, naming the user.
     """
+    if isinstance(model, ImplicitSequenceModel):
+        raise TypeError(
+            f"model must be one of users, got {type(model).__name__}, which predicts from sequences: "
+            "use sequence_mrr_score or sequence_precision_recall_score"
+        )
     if not hasattr(model, "predict"):
         raise TypeError(f"model must have a method predict(user), got {type(model).__name__}")
-    blocks = _matrix_blocks(model, users) if _has_own_predict(model) else _predict_blocks(model, users)
+    blocks = _matrix_blocks(model, users) if has_own_predict(model) else _predict_blocks(model, users)
     for block, scores in blocks:
         _check_not_nan(block, scores)
         yield block, scores
 
 
-def _has_own_predict(model: Any) -> bool:
+def has_own_predict(model: Any) -> TypeGuard[FactorizationModel]:
     """Tell whether `predict` is the library's, so that whole blocks can be computed at once with the same bits."""
-    replaced = "predict" in vars(model)
-    return isinstance(model, FactorizationModel) and type(model).predict is FactorizationModel.predict and not replaced
+    own = isinstance(model, FactorizationModel) and type(model).predict is FactorizationModel.predict
+    return own and "predict" not in vars(model)
 
 
 def _matrix_blocks(
     model: FactorizationModel, users: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
     scorer = model._scorer()
-    assert model._num_items is not None and model._num_users is not None
-    if users.max() >= model._num_users:
-        raise ValueError(f"test must hold users below {model._num_users}, the size of the model, got {users.max()}")
+    check_users(model, users)
+    assert model._num_items is not None
     size = max(1, BLOCK_BYTES // (4 * model._num_items))
     shape = min(size, len(users)), model._num_items
     buffer = torch.empty(shape, dtype=torch.float32, device=model.device)
@@ -56,6 +61,13 @@ def _matrix_blocks(
         block = users[start : start + size]
         scores = scorer.matrix(model._tensor(block), out=buffer[: len(block)])
         yield block, scores.cpu().numpy()
+
+
+def check_users(model: FactorizationModel, users: NDArray[np.int64]) -> None:
+    """Raise for users beyond the model."""
+    assert model._num_users is not None
+    if users.max() >= model._num_users:
+        raise ValueError(f"test must hold users below {model._num_users}, the size of the model, got {users.max()}")
 
 
 def _predict_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spotfast import losses
 from spotfast.factorization.calling import pair_scores
 from spotfast.factorization.model import FactorizationModel
+from spotfast.factorization.scoring import Link
 from spotfast.interactions import Interactions
 from spotfast.model import OptimizerFunction
 from spotfast.seeding import RandomStateLike
@@ -81,13 +82,14 @@ class ExplicitFactorizationModel(FactorizationModel):
             device,
         )
 
-    def _link(self, scores: Tensor) -> Tensor:
+    @property
+    def _link(self) -> Link | None:
         if self._loss == "poisson":
-            return torch.exp(scores)
+            return torch.exp
         if self._loss == "logistic":
             # Not torch.sigmoid: its bits depend on where in a vector register a score happens to be.
-            return 1.0 / (1.0 + torch.exp(-scores))
-        return scores
+            return lambda scores: 1.0 / (1.0 + torch.exp(-scores))
+        return None
 
     def _task(self, interactions: Interactions, net: nn.Module) -> ExplicitTask:
         assert self._stream_seed is not None

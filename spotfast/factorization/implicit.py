@@ -113,12 +113,12 @@ class ImplicitFactorizationModel(FactorizationModel):
         return ImplicitTask(interactions, self._stream_seed, self._device, score, loss, draw, several)
 
     def _draw_function(self, interactions: Interactions, slots: int) -> Draw:
-        seed, device, num_items = self._stream_seed, self._device, self._num_items
+        seed, device, num_items, first = self._stream_seed, self._device, self._num_items, self._first_item
         assert seed is not None and num_items is not None
         if self._negatives == "uniform":
 
             def uniform(epoch: int, start: int, stop: int, users: Tensor) -> Tensor:
-                return draw_negatives.uniform(seed, epoch, start, stop, slots, num_items, device=device)
+                return draw_negatives.uniform(seed, epoch, start, stop, slots, num_items, first=first, device=device)
 
             return uniform
         positives = self._positives(interactions).to(device)
@@ -137,17 +137,21 @@ class ImplicitFactorizationModel(FactorizationModel):
         return popularity
 
     def _positives(self, interactions: Interactions) -> Positives:
-        """Items that are not negatives of each user. Users of every item have no others: any item is drawn for them."""
+        """Items that are not negatives of each user. Users of every item have no others: any item is drawn for them.
+
+        With an id map, padding is among them.
+        """
         assert self._num_users is not None and self._num_items is not None
         positives = Positives.from_interactions(
             interactions.user_ids, interactions.item_ids, self._num_users, self._num_items
         )
-        full = positives.counts() == self._num_items
+        items = self._num_items - self._first_item
+        full = positives.counts() == items
         if full.any():
             warnings.warn(
                 f"{int(full.sum())} users (the first is user {int(full.int().argmax())}) interacted with all "
-                f"{self._num_items} items: their negatives are drawn from all items",
+                f"{items} items: their negatives are drawn from all items",
                 stacklevel=5,
             )
             positives = positives.without(full)
-        return positives
+        return positives.with_padding() if self._first_item else positives

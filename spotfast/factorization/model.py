@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from spotfast import validation
 from spotfast.factorization.representations import BilinearNet
-from spotfast.factorization.scoring import Scorer, make_scorer
+from spotfast.factorization.scoring import Link, Scorer, make_scorer
 from spotfast.interactions import Interactions
 from spotfast.layers import ScaledEmbedding, ZeroEmbedding
-from spotfast.model import Model
-from spotfast.training.loop import Task, Trainer
+from spotfast.model import Model, flat_ids, fresh_array
+from spotfast.training.loop import Task
 
 TABLES = (nn.Embedding, ScaledEmbedding, ZeroEmbedding)
 
@@ -31,21 +27,17 @@ class FactorizationModel(Model):
             verbose: show a progress bar, and print the loss of every epoch.
 
         Raises:
-            ValueError: for invalid interactions or ids beyond the model (the model is unchanged), or if the loss of an
-                epoch is not finite.
+            ValueError: for invalid interactions, ids beyond the model or another `id_map` than that of the first fit
+                (the model is unchanged), or if the loss of an epoch is not finite.
             TypeError: for anything but `Interactions`.
         """
         self._check_interactions(interactions)
         if self._net is None:
             self._initialize(interactions.num_users, interactions.num_items)
-        assert self._net is not None and self._optimizer is not None
-        trainer = Trainer(self._net, self._optimizer, self._batch_size, self.history)
-        try:
+            self.id_map = interactions.id_map
+        assert self._net is not None
+        with self._training() as trainer:
             trainer.run(self._task(interactions, self._net), self._n_iter, verbose)
-        except Exception:
-            if not self.history:
-                self._forget()
-            raise
 
     def predict(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
         """Predict scores of users for items.
@@ -64,26 +56,29 @@ class FactorizationModel(Model):
             - n users, n items: scores of the n pairs, shape (n,);
             - n > 1 users, no items: shape (n, num_items).
 
+            Item 0 scores -inf in models with an `id_map`: it is padding.
+
         Raises:
             ValueError: if the model has not been fitted, for ids beyond it, for different numbers of users and items.
             TypeError: for ids that are not integers.
         """
         scorer = self._scorer()
         assert self._num_users is not None and self._num_items is not None
-        users = _flat_ids("user_ids", user_ids, self._num_users, "num_users")
+        users = flat_ids("user_ids", user_ids, self._num_users, "num_users")
         if item_ids is None:
             scores = scorer.matrix(self._tensor(users))
-            return _fresh(scores[0] if len(users) == 1 else scores)
-        items = _flat_ids("item_ids", item_ids, self._num_items, "num_items")
+            return fresh_array(scores[0] if len(users) == 1 else scores)
+        items = flat_ids("item_ids", item_ids, self._num_items, "num_items")
         if len(users) == 1:
             users = np.repeat(users, len(items))
         if len(users) != len(items):
             raise ValueError(f"user_ids must be one user, or one per item ({len(items)}), got {len(users)}")
-        return _fresh(scorer.pairs(self._tensor(users), self._tensor(items)))
+        return fresh_array(scorer.pairs(self._tensor(users), self._tensor(items)))
 
-    def _link(self, scores: Tensor) -> Tensor:
-        """Map the network's scores to predictions."""
-        return scores
+    @property
+    def _link(self) -> Link | None:
+        """The function from the network's scores to predictions; None if they are the same."""
+        return None
 
     def _task(self, interactions: Interactions, net: nn.Module) -> Task:
         """Return what the fit loop trains on."""
@@ -95,10 +90,12 @@ class FactorizationModel(Model):
     def _scorer(self) -> Scorer:
         if self._net is None or self._num_items is None:
             raise ValueError("the model has not been fitted: call fit first")
-        return make_scorer(self._net, self._num_items, self._link)
+        return make_scorer(self._net, self._num_items, self._link, self._first_item)
 
-    def _tensor(self, ids: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(ids.astype(np.int64)).to(self._device)
+    @property
+    def _first_item(self) -> int:
+        """Items below this one are padding: neither drawn as negatives nor recommended."""
+        return 0 if self.id_map is None else self.id_map.items.first
 
     def _check_interactions(self, interactions: Interactions) -> None:
         if not isinstance(interactions, Interactions):
@@ -106,6 +103,7 @@ class FactorizationModel(Model):
         interactions.check()
         if len(interactions) == 0:
             raise ValueError("interactions must not be empty, got 0 interactions")
+        self._check_id_map(interactions.id_map)
         for name, ids, size in (
             ("user_ids", interactions.user_ids, self._num_users),
             ("item_ids", interactions.item_ids, self._num_items),
@@ -129,18 +127,3 @@ class FactorizationModel(Model):
             rows = min(table.num_embeddings for table in tables if isinstance(table, TABLES) and type(table) in TABLES)
             if rows < size:
                 raise ValueError(f"representation must have {name} of at least {size}, as the interactions, got {rows}")
-
-
-def _flat_ids(name: str, ids: Any, size: int, size_name: str) -> NDArray[np.integer[Any]]:
-    array = validation.as_integers(name, ids)
-    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
-        raise ValueError(f"{name} must be an integer or an array of shape (n,) or (n, 1), got shape {array.shape}")
-    array = array.reshape(-1)
-    if len(array) == 0:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-    validation.check_id_range(name, array, size, size_name)
-    return array
-
-
-def _fresh(scores: Tensor) -> NDArray[np.float32]:
-    return np.array(scores.cpu().numpy(), np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from spotfast import validation
-from spotfast.layers import ScaledEmbedding, ZeroEmbedding
+from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
 
 
 class BilinearNet(nn.Module):
@@ -16,6 +16,7 @@ class BilinearNet(nn.Module):
         num_items: rows of the item tables.
         embedding_dim: the length D of the vectors.
         user_embedding_layer: a module from ids (B,) to vectors (B, D) or (B, 1, D), in place of a `ScaledEmbedding`.
+            Used as it is, but for one thing: the padding of a `BloomEmbedding` is switched off, for there is none here.
         item_embedding_layer: likewise for items.
         sparse: gradients of the built-in tables are sparse.
 
@@ -53,6 +54,10 @@ class BilinearNet(nn.Module):
             if item_embedding_layer is None
             else item_embedding_layer
         )
+        # User 0 and item 0 are a user and an item here: Bloom layers, whose default is to pad with id 0, do not pad.
+        for layer in (*self.user_embeddings.modules(), *self.item_embeddings.modules()):
+            if isinstance(layer, BloomEmbedding):
+                layer.padding_idx = None
         self.user_biases = ZeroEmbedding(num_users, 1, sparse=sparse)
         self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse)
 

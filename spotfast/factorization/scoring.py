@@ -17,6 +17,7 @@ from spotfast.factorization.representations import BilinearNet
 from spotfast.layers import ScaledEmbedding, ZeroEmbedding
 from spotfast.ops import scores
 
+FAR_BELOW = -1e36  # the bias of padding: below all scores, and all sums with it are finite, as ranking needs
 CALLED_PAIRS = 1 << 18  # pairs per call of someone's network
 
 Link = Callable[[Tensor], Tensor]
@@ -34,61 +35,75 @@ class Scorer(Protocol):
         ...
 
 
-def make_scorer(net: nn.Module, num_items: int, link: Link) -> Scorer:
+def make_scorer(net: nn.Module, num_items: int, link: Link | None, first_item: int = 0) -> Scorer:
     """Return the fastest scorer that serves this network.
 
     Args:
         net: maps user ids (B,) and item ids (B,) to scores (B,).
         num_items: the items that `matrix` scores are 0 .. num_items - 1.
-        link: from the network's scores to predictions.
+        link: from the network's scores to predictions; None if they are the same.
+        first_item: items below this one are padding, and score minus infinity.
     """
     if (
         isinstance(net, BilinearNet)
         and is_plain_bilinear(net)
         and all(p.dtype == torch.float32 for p in net.parameters())
     ):
-        return VectorScorer(net, num_items, link)
-    return CallingScorer(net, num_items, link)
+        return VectorScorer(net, num_items, link, first_item)
+    return CallingScorer(net, num_items, link, first_item)
 
 
 class VectorScorer:
-    """Scores by vectors and biases."""
+    """Scores by vectors and biases.
 
-    def __init__(self, net: BilinearNet, num_items: int, link: Link) -> None:
+    Attributes:
+        link: from scores to predictions; None if they are the same.
+    """
+
+    def __init__(self, net: BilinearNet, num_items: int, link: Link | None, first_item: int) -> None:
         self._net = net
-        self._link = link
+        self.link = link
+        self._first_item = first_item
         device = next(net.parameters()).device
         with evaluating(net):
             all_items = torch.arange(num_items, device=device)
             vectors, index = _vectors(net.item_embeddings, net.item_vectors, all_items)
             self._item_vectors = vectors[:num_items] if index is all_items else vectors[index]
             self._item_biases = _column(net.item_biases, all_items)
+            self._item_biases[:first_item] = FAR_BELOW
 
-    def matrix(self, users: Tensor, out: Tensor | None = None) -> Tensor:
-        """Score users for all items."""
+    def vectors(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what the scores of users (U,) for all items are computed from.
+
+        Returns:
+            Vectors (U, D) and biases (U,) of the users, vectors (num_items, D) and biases (num_items,) of the items.
+        """
         with evaluating(self._net):
             vectors, index = _vectors(self._net.user_embeddings, self._net.user_vectors, users)
             biases = _column(self._net.user_biases, users)
-            return self._link(scores.scores(vectors[index], biases, self._item_vectors, self._item_biases, out=out))
+            return vectors[index], biases, self._item_vectors, self._item_biases
+
+    def matrix(self, users: Tensor, out: Tensor | None = None) -> Tensor:
+        """Score users for all items."""
+        predictions = _linked(self.link, scores.scores(*self.vectors(users), out=out))
+        predictions[:, : self._first_item] = -torch.inf
+        return predictions
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """Score pairs."""
-        with evaluating(self._net):
-            distinct, index = users.unique(return_inverse=True)
-            vectors, rows = _vectors(self._net.user_embeddings, self._net.user_vectors, distinct)
-            biases = _column(self._net.user_biases, distinct)
-            return self._link(
-                scores.pair_scores(vectors[rows], biases, self._item_vectors, self._item_biases, index, items)
-            )
+        distinct, index = users.unique(return_inverse=True)
+        predictions = _linked(self.link, scores.pair_scores(*self.vectors(distinct), index, items))
+        return predictions.masked_fill(items < self._first_item, -torch.inf)
 
 
 class CallingScorer:
     """Scores by calling the network, always with the same number of pairs for the same request."""
 
-    def __init__(self, net: nn.Module, num_items: int, link: Link) -> None:
+    def __init__(self, net: nn.Module, num_items: int, link: Link | None, first_item: int) -> None:
         self._net = net
         self._num_items = num_items
         self._link = link
+        self._first_item = first_item
 
     def matrix(self, users: Tensor, out: Tensor | None = None) -> Tensor:
         """Score users for all items."""
@@ -100,7 +115,8 @@ class CallingScorer:
         with evaluating(self._net):
             chunks = zip(users.split(CALLED_PAIRS), items.split(CALLED_PAIRS), strict=True)
             called = [pair_scores(self._net, *chunk) for chunk in chunks]
-            return self._link(torch.cat(called)).float()
+            predictions = _linked(self._link, torch.cat(called)).float()
+            return predictions.masked_fill(items < self._first_item, -torch.inf)
 
 
 @contextmanager
@@ -114,6 +130,10 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def _linked(link: Link | None, scores: Tensor) -> Tensor:
+    return scores if link is None else link(scores)
 
 
 def _vectors(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:

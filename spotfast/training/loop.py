@@ -46,15 +46,22 @@ class Trainer:
         optimizer: over the network's parameters.
         batch_size: positions per step; the last step of an epoch may have fewer.
         history: where epochs are recorded; its length is the number of the next epoch.
+        positions_at_once: how many positions are loaded at once, rounded down to whole batches, but at least one.
     """
 
     def __init__(
-        self, net: torch.nn.Module, optimizer: torch.optim.Optimizer, batch_size: int, history: History
+        self,
+        net: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        history: History,
+        positions_at_once: int = CHUNK_POSITIONS,
     ) -> None:
         self._net = net
         self._optimizer = optimizer
         self._batch_size = batch_size
         self._history = history
+        self._chunk = max(1, positions_at_once // batch_size) * batch_size
 
     def run(self, task: Task, epochs: int, verbose: bool = False) -> None:
         """Train for some epochs.
@@ -84,10 +91,9 @@ class Trainer:
 
     def _run_epoch(self, task: Task, progress: Progress, interrupted: threading.Event) -> list[Tensor]:
         epoch = len(self._history)
-        size = max(1, CHUNK_POSITIONS // self._batch_size) * self._batch_size
         losses = []
-        for start in range(0, task.count, size):
-            tensors = task.load(epoch, start, min(start + size, task.count))
+        for start in range(0, task.count, self._chunk):
+            tensors = task.load(epoch, start, min(start + self._chunk, task.count))
             for batch in zip(*(tensor.split(self._batch_size) for tensor in tensors), strict=True):
                 losses.append(self._step(task, batch))
                 progress.advance(len(batch[0]))

@@ -1,0 +1,240 @@
+"""Sequence models for implicit feedback: which item comes next, given those before it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from spotfast import losses, validation
+from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
+from spotfast.model import Model, OptimizerFunction, flat_ids, fresh_array
+from spotfast.seeding import RandomStateLike
+from spotfast.sequence.calling import training_scores
+from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
+from spotfast.sequence.scoring import Scorer, make_scorer
+from spotfast.training.loop import CHUNK_POSITIONS
+from spotfast.training.sequence import Sequences, SequenceTask, check_sequences
+
+NETWORKS: dict[str, type[SequenceNet]] = {
+    "pooling": PoolNet,
+    "cnn": CNNNet,
+    "lstm": LSTMNet,
+    "mixture": MixtureLSTMNet,
+}
+TABLES = (nn.Embedding, ScaledEmbedding, ZeroEmbedding, BloomEmbedding)
+CHECKED_AT_ONCE = 1 << 16  # sequences
+
+
+class ImplicitSequenceModel(Model):
+    """A network over sequences of items, trained to score the item that comes next above sampled negatives.
+
+    Item 0 is padding: it is never drawn as a negative, the loss leaves it out, and it is predicted as -inf.
+
+    Args:
+        loss: "pointwise", "bpr", "hinge" or "adaptive_hinge" (see `spotfast.losses`).
+        representation: "pooling", "cnn", "lstm" or "mixture" (see `spotfast.sequence.representations`); or a module
+            with `user_representation(sequences (B, L)) -> (states (B, ...), final (B, ...))` and
+            `forward(states, targets (B, L)) -> scores (B, L)`. Adaptive hinge calls `forward` with
+            `states.repeat(n, 1, ...)` and negatives (n B, L), `predict` with final states in place of `states` and
+            items (I, 1).
+        embedding_dim: the length of item vectors and states, at least 1.
+        n_iter: epochs per call of `fit`.
+        batch_size: sequences per optimizer step, at least 1.
+        l2: L2 penalty (the default optimizer's `weight_decay`), at least 0.
+        learning_rate: of the default optimizer, Adam.
+        optimizer_func: a function of the network's parameters that returns a torch optimizer, called at the first
+            `fit`. Default: dense Adam.
+        use_cuda: train on the GPU; the same as `device="cuda"`.
+        sparse: sparse gradients for the built-in tables: the default optimizer moves the rows of a batch only, with
+            the results of dense Adam (`spotfast.optim.DeferredAdam`).
+        random_state: None, an int, a numpy `RandomState` (advanced, not copied) or a `Generator`. The same seed gives
+            the same model.
+        num_negative_samples: negatives per step for the adaptive hinge loss; the others use one.
+        device: a torch device. Default: the CPU.
+
+    Raises:
+        ValueError, TypeError: naming the argument, the value and what is allowed.
+
+    Example:
+        >>> from spotfast.interactions import SequenceInteractions
+        >>> model = ImplicitSequenceModel(loss="bpr", n_iter=2, random_state=0)
+        >>> model.fit(SequenceInteractions([[0, 1, 2], [3, 1, 2]]))
+        >>> model.predict([3, 1]).shape
+        (4,)
+    """
+
+    LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
+
+    def __init__(
+        self,
+        loss: str = "pointwise",
+        representation: str | nn.Module = "pooling",
+        embedding_dim: int = 32,
+        n_iter: int = 10,
+        batch_size: int = 256,
+        l2: float = 0.0,
+        learning_rate: float = 1e-2,
+        optimizer_func: OptimizerFunction | None = None,
+        use_cuda: bool = False,
+        sparse: bool = False,
+        random_state: RandomStateLike = None,
+        num_negative_samples: int = 5,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(
+            loss,
+            embedding_dim,
+            n_iter,
+            batch_size,
+            l2,
+            learning_rate,
+            optimizer_func,
+            use_cuda,
+            _module(representation),
+            sparse,
+            random_state,
+            device,
+        )
+        self._network = representation if isinstance(representation, str) else None
+        self._num_negative_samples = validation.integer("num_negative_samples", num_negative_samples, 1)
+
+    def fit(self, interactions: Sequences, verbose: bool = False) -> None:
+        """Train for `n_iter` epochs. Called again, training goes on: weights, optimizer and random stream continue.
+
+        Args:
+            interactions: `SequenceInteractions`, or windows that are cut while training. In later calls, ids must be
+                below `num_items` of the first; the length may differ.
+            verbose: show a progress bar, and print the loss of every epoch.
+
+        Raises:
+            ValueError: for invalid sequences, ids beyond the model or another `id_map` than that of the first fit (the
+                model is unchanged), if there is no item but padding to draw as a negative, or if the loss of an epoch
+                is not finite.
+            TypeError: for anything but sequences.
+        """
+        self._check_interactions(interactions)
+        if self._net is None:
+            self._initialize(None, interactions.num_items)
+            self.id_map = getattr(interactions, "id_map", None)
+        assert self._net is not None
+        ids_per_sequence = interactions.max_sequence_length * (1 + self._slots)
+        with self._training(CHUNK_POSITIONS // ids_per_sequence) as trainer:
+            trainer.run(self._task(interactions, self._net), self._n_iter, verbose)
+
+    def predict(self, sequences: ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
+        """Predict scores of the items that may come next.
+
+        The bits of the score of a sequence and an item do not depend on what else is asked for. Sequences are taken
+        as they are: nothing is padded or cut off.
+
+        Args:
+            sequences: item ids, oldest first: one sequence of shape (L,) or (1, L), or several, (N, L), with L at
+                least 1. 0 is padding.
+            item_ids: items, an array of shape (n,) or (n, 1). Default: all items, 0 .. num_items - 1.
+
+        Returns:
+            A new float32 array; padding, item 0, scores -inf:
+
+            - one sequence: scores of all items, shape (num_items,), or of the given ones, (n,);
+            - N > 1 sequences: shape (N, num_items) or (N, n).
+
+        Raises:
+            ValueError: if the model has not been fitted, for ids beyond it and for wrong shapes.
+            TypeError: for ids that are not integers.
+        """
+        scorer = self._scorer()
+        assert self._num_items is not None
+        rows = validation.as_integers("sequences", sequences)
+        if rows.ndim not in (1, 2) or rows.size == 0:
+            raise ValueError(f"sequences must be of shape (L,) or (N, L) with L and N at least 1, got {rows.shape}")
+        validation.check_id_range("sequences", rows, self._num_items, "num_items")
+        items = None
+        if item_ids is not None:
+            items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
+        scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
+        return fresh_array(scores[0] if len(scores) == 1 else scores)
+
+    @property
+    def _slots(self) -> int:
+        return self._num_negative_samples if self._loss == "adaptive_hinge" else 1
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {**super()._settings(), "num_negative_samples": self._num_negative_samples}
+        return settings if self._network is None else {**settings, "representation": self._network}
+
+    def _make_net(self, num_users: None, num_items: int) -> nn.Module:
+        assert self._network is not None
+        return NETWORKS[self._network](num_items, self._embedding_dim, sparse=self._sparse)
+
+    def _task(self, interactions: Sequences, net: nn.Module) -> SequenceTask:
+        assert self._stream_seed is not None and self._num_items is not None
+        return SequenceTask(
+            interactions,
+            self._num_items,
+            self._stream_seed,
+            self._device,
+            self._slots,
+            score=partial(training_scores, net),
+            loss=getattr(losses, f"{self._loss}_loss"),
+            several=self._loss == "adaptive_hinge",
+        )
+
+    def _scorer(self) -> Scorer:
+        if self._net is None or self._num_items is None:
+            raise ValueError("the model has not been fitted: call fit first")
+        return make_scorer(self._net, self._num_items)
+
+    def _check_interactions(self, interactions: Sequences) -> None:
+        check_sequences("interactions", interactions)
+        if len(interactions) == 0:
+            raise ValueError("interactions must not be empty, got 0 sequences")
+        self._check_id_map(getattr(interactions, "id_map", None))
+        if self._num_items is None:
+            if interactions.num_items < 2:
+                raise ValueError(
+                    f"num_items must be at least 2, padding and an item to draw as a negative, "
+                    f"got {interactions.num_items}"
+                )
+            self._check_tables(interactions.num_items)
+        elif interactions.num_items > self._num_items and _largest_id(interactions) >= self._num_items:
+            raise ValueError(
+                f"sequences must hold items below {self._num_items}, the size of the model since its first fit, "
+                f"got {_largest_id(interactions)}. To leave room for more, declare num_items of the first interactions"
+            )
+
+    def _check_tables(self, num_items: int) -> None:
+        """Raise if a built-in network that was passed in has tables too small for the data."""
+        net = self._representation
+        if not isinstance(net, SequenceNet):
+            return
+        for table in (net.item_embeddings, net.item_biases):
+            if isinstance(table, TABLES) and type(table) in TABLES and table.num_embeddings < num_items:
+                raise ValueError(
+                    f"representation must have num_items of at least {num_items}, as the interactions, "
+                    f"got {table.num_embeddings}"
+                )
+
+
+def _module(representation: Any) -> nn.Module | None:
+    """Return the module that was passed in, or None for a name."""
+    if isinstance(representation, str):
+        validation.choice("representation", representation, tuple(NETWORKS))
+        return None
+    if not isinstance(representation, nn.Module) or not hasattr(representation, "user_representation"):
+        raise TypeError(
+            f"representation must be one of {', '.join(map(repr, NETWORKS))} or a torch.nn.Module with a method "
+            f"user_representation, got {representation!r}"
+        )
+    return representation
+
+
+def _largest_id(sequences: Sequences) -> int:
+    starts = range(0, len(sequences), CHECKED_AT_ONCE)
+    blocks = (np.arange(start, min(start + CHECKED_AT_ONCE, len(sequences))) for start in starts)
+    return max(int(sequences.rows(block).max()) for block in blocks)

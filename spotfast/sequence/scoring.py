@@ -1,0 +1,131 @@
+"""How a fitted sequence network scores the items that may come next, outside training.
+
+The built-in networks represent sequences in batches of one size, the last filled up with padding. In batches of one
+shape, a row has the same bits wherever it is and whatever is beside it (a test holds every network to that); in
+batches of different shapes it need not. Items are scored from their vectors (`spotfast.ops.scores`). So a sequence
+and an item always have the same score, to the bit. Anyone's network is called for one sequence at a time, for blocks
+of all items, with the same effect.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spotfast.factorization.scoring import _column, _vectors, evaluating
+from spotfast.ops import scores as dots
+from spotfast.sequence.calling import is_built_in, represent, target_scores
+from spotfast.sequence.representations import PADDING_IDX, MixtureLSTMNet, SequenceNet
+
+BATCH = 32  # sequences represented at once: more is hardly faster, and one alone takes three times as long as it could
+MIXTURE_FLOATS = 1 << 20  # scores of single tastes in work at a time
+CALLED_ITEMS = 1 << 18  # items per call of someone's network
+
+
+class Scorer(Protocol):
+    """Scores of sequences for items, on the network's device. Padding scores minus infinity."""
+
+    def states(self, sequences: Tensor) -> Tensor:
+        """Represent sequences (N, L) by their final states (N, ...)."""
+        ...
+
+    def scores(self, states: Tensor, items: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Score final states (N, ...) for items (I,), or for all: float32 of shape (N, I), in `out` if given."""
+        ...
+
+
+def make_scorer(net: nn.Module, num_items: int) -> Scorer:
+    """Return the fastest scorer that serves this network, for the items 0 .. num_items - 1."""
+    if is_built_in(net) and all(parameter.dtype == torch.float32 for parameter in net.parameters()):
+        return MixtureScorer(net, num_items) if isinstance(net, MixtureLSTMNet) else VectorScorer(net, num_items)
+    return CallingScorer(net, num_items)
+
+
+class VectorScorer:
+    """Scores by the dot product of a final state (N, D) and an item's vector, plus the item's bias."""
+
+    def __init__(self, net: SequenceNet, num_items: int) -> None:
+        def lookup(items: Tensor) -> Tensor:
+            return net.item_embeddings(items.unsqueeze(0)).view(len(items), -1)
+
+        self._net = net
+        with evaluating(net):
+            every = torch.arange(num_items, device=next(net.parameters()).device)
+            vectors, index = _vectors(net.item_embeddings, lookup, every)
+            self._vectors = vectors[:num_items] if index is every else vectors
+            self._biases = _column(net.item_biases, every)
+            self._biases[PADDING_IDX] = -torch.inf
+
+    def states(self, sequences: Tensor) -> Tensor:
+        """Represent sequences."""
+        filled = F.pad(sequences, (0, 0, 0, -len(sequences) % BATCH), value=PADDING_IDX)
+        with evaluating(self._net):
+            finals = [represent(self._net, rows)[1] for rows in filled.split(BATCH)]
+            return torch.cat(finals)[: len(sequences)]
+
+    def scores(self, states: Tensor, items: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Score final states for items."""
+        vectors, biases = self._items(items)
+        return dots.scores(states, None, vectors, biases, out=out)
+
+    def _items(self, items: Tensor | None) -> tuple[Tensor, Tensor]:
+        return (self._vectors, self._biases) if items is None else (self._vectors[items], self._biases[items])
+
+
+class MixtureScorer(VectorScorer):
+    """Scores by tastes u_m and attentions a_m, the halves of a final state (N, 2M, D, 1), and an item's vector e.
+
+    `sum_m softmax_m(<a_m, e>) <u_m, e> + bias`
+    """
+
+    def scores(self, states: Tensor, items: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Score final states for items."""
+        vectors, biases = self._items(items)
+        if out is None:
+            out = torch.empty(len(states), len(vectors), device=states.device)
+        size = max(1, MIXTURE_FLOATS // (states.shape[1] * len(vectors)))
+        for rows, mixed in zip(states.split(size), out.split(size), strict=True):
+            flat = rows.reshape(-1, vectors.shape[1])
+            tastes, attentions = dots.scores(flat, None, vectors, None).view(*rows.shape[:2], -1).chunk(2, dim=1)
+            weights = torch.exp(attentions - attentions.amax(dim=1, keepdim=True))
+            # Sums taste by taste: those of torch depend, in their order and so in their bits, on the number of items.
+            weighted = sum((weights * tastes).unbind(dim=1), start=torch.zeros_like(mixed))
+            mixed.copy_(weighted / sum(weights.unbind(dim=1), start=torch.zeros_like(mixed)) + biases)
+        return out
+
+
+class CallingScorer:
+    """Scores by calling the network as Spotlight does: a sequence's final state, repeated, beside items (I, 1)."""
+
+    def __init__(self, net: nn.Module, num_items: int) -> None:
+        self._net = net
+        self._num_items = num_items
+
+    def states(self, sequences: Tensor) -> Tensor:
+        """Represent sequences."""
+        with evaluating(self._net):
+            return torch.cat([represent(self._net, sequence)[1] for sequence in sequences.split(1)])
+
+    def scores(self, states: Tensor, items: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Score final states for items."""
+        width = self._num_items if items is None else len(items)
+        if out is None:
+            out = torch.empty(len(states), width, device=states.device)
+        for state, row in zip(states.split(1), out, strict=True):
+            every = self._all_items(state)
+            row.copy_(every if items is None else every[items])
+        return out
+
+    def _all_items(self, state: Tensor) -> Tensor:
+        with evaluating(self._net):
+            blocks = torch.arange(self._num_items, device=state.device).unsqueeze(1).split(CALLED_ITEMS)
+            called = [
+                target_scores(self._net, state.expand(len(items), *state.shape[1:]), items).flatten()
+                for items in blocks
+            ]
+            scores = torch.cat(called).float()
+            scores[PADDING_IDX] = -torch.inf
+            return scores

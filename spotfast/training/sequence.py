@@ -1,0 +1,110 @@
+"""What sequence models train on: batches of sequences, with negatives at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spotfast.interactions import Interactions
+from spotfast.ops import negatives, permutation
+
+PADDING = 0
+
+
+@runtime_checkable
+class Sequences(Protocol):
+    """Sequences of item ids of one length, padded on the left with 0: in an array, or cut when they are asked for."""
+
+    @property
+    def num_items(self) -> int:
+        """The number of items, padding included, above every id."""
+
+    @property
+    def max_sequence_length(self) -> int:
+        """The length L of a sequence."""
+
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+
+    def check(self) -> None:
+        """Raise if the sequences are not valid."""
+
+    def rows(self, index: NDArray[np.int64], /) -> NDArray[np.int32]:
+        """Return the sequences at positions (k,): shape (k, L)."""
+
+
+def check_sequences(name: str, data: Any, otherwise: str = "") -> None:
+    """Raise unless the argument holds valid sequences.
+
+    Args:
+        name: the argument.
+        data: what was passed.
+        otherwise: for the message, what else those could do who pass `Interactions`.
+    """
+    if isinstance(data, Interactions):
+        raise TypeError(f"{name} must be sequences, got Interactions: cut them with `to_sequence`{otherwise}")
+    if not isinstance(data, Sequences):
+        raise TypeError(f"{name} must be SequenceInteractions, got {type(data).__name__}")
+    data.check()
+
+
+class SequenceTask:
+    """Sequences in the order of the epoch; at every step the item that follows, and negatives.
+
+    Args:
+        sequences: checked, not empty.
+        num_items: negatives are drawn from 1 .. num_items - 1: never padding.
+        seed: of the random stream.
+        device: where tensors are to be.
+        slots: the number of negatives, n.
+        score: scores the items that follow (B, L) and the negatives that the loss looks at (m, B, L), from sequences
+            (B, L) and negatives (B, L, n).
+        loss: a function of (positive scores (B, L), negative scores, mask). Negative scores are (B, L), or (m, B, L)
+            for `several` negatives.
+        several: whether the loss takes several negatives per positive.
+
+    Attributes:
+        count: the number of sequences.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        num_items: int,
+        seed: int,
+        device: torch.device,
+        slots: int,
+        score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        loss: Callable[..., Tensor],
+        several: bool,
+    ) -> None:
+        self.count = len(sequences)
+        self._sequences = sequences
+        self._num_items = num_items
+        self._seed = seed
+        self._device = device
+        self._slots = slots
+        self._score = score
+        self._loss = loss
+        self._several = several
+
+    def load(self, epoch: int, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Return sequences (N, L) and negatives (N, L, slots)."""
+        order = permutation.permutation(self._seed, epoch, self.count, start, stop)
+        rows = self._sequences.rows(order.numpy())
+        sequences = torch.from_numpy(np.ascontiguousarray(rows)).to(self._device, torch.int64)
+        draws = sequences.shape[1] * self._slots
+        drawn = negatives.uniform(
+            self._seed, epoch, start, stop, draws, self._num_items, first=PADDING + 1, device=self._device
+        )
+        return sequences, drawn.view(*sequences.shape, self._slots)
+
+    def loss(self, sequences: Tensor, drawn: Tensor) -> Tensor:
+        """Return the mean loss of a batch over the steps where an item follows, not padding; 0 if there are none."""
+        positive, negative = self._score(sequences, drawn)
+        return self._loss(positive, negative if self._several else negative[0], mask=sequences != PADDING)

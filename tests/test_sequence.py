@@ -309,8 +309,8 @@ def test_dimensions_of_size_one(representation, loss, count, length):
     model = ImplicitSequenceModel(loss, net, n_iter=1, batch_size=16, random_state=0)
     model.fit(SequenceInteractions(np.full((count, length), 2, np.int32), num_items=ITEMS))
     assert np.isfinite(model.history.losses[0])
-    if representation != "anyone's":  # which has larger initial values
-        assert model.history.losses[0] == pytest.approx(1.0, abs=0.5)
+    if representation != "anyone's":  # whose initial values are not near zero
+        assert model.history.losses[0] == pytest.approx(0.5 if loss == "bpr" else 1.0, abs=0.25)
     assert model.predict([1]).shape == (ITEMS,)
 
 

@@ -1,0 +1,95 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "check.h"
+#include "ranks.h"
+#include "scores.h"
+#include "topk.h"
+
+using namespace spotfast;
+
+namespace {
+
+constexpr int64_t kUserCount = 7, kItemCount = 1030, kDim = 3;
+
+// Small whole numbers, so that scores tie.
+std::vector<float> numbers(size_t count, int step) {
+    std::vector<float> result(count);
+    for (size_t i = 0; i < count; ++i) result[i] = static_cast<float>(static_cast<int>(i * step % 7) - 3);
+    return result;
+}
+
+// Every `step`-th item for each user.
+struct Rows {
+    std::vector<int64_t> indptr{0}, items;
+
+    explicit Rows(int64_t step) {
+        for (int64_t user = 0; user < kUserCount; ++user) {
+            for (int64_t item = user; item < kItemCount; item += step) items.push_back(item);
+            indptr.push_back(static_cast<int64_t>(items.size()));
+        }
+    }
+
+    RowsView view() const { return {indptr.data(), items.data()}; }
+};
+
+struct Model {
+    std::vector<float> user_vectors = numbers(kUserCount * kDim, 5), item_vectors = numbers(kItemCount * kDim, 3);
+    std::vector<float> user_biases = numbers(kUserCount, 2), item_biases = numbers(kItemCount, 4);
+    std::vector<float> table = std::vector<float>(kUserCount * kItemCount);
+
+    Model() { scores(users(), items(), kDim, 1, table.data()); }
+    VectorsView users() const { return {user_vectors.data(), user_biases.data(), kUserCount}; }
+    VectorsView items() const { return {item_vectors.data(), item_biases.data(), kItemCount}; }
+};
+
+}  // namespace
+
+TEST(ranks_are_counted) {
+    const Model model;
+    const Rows targets(9), excluded(6);
+    for (const int threads : {1, 3}) {
+        std::vector<double> found(targets.items.size());
+        ranks(model.users(), model.items(), kDim, targets.view(), excluded.view(), threads, found.data());
+        for (int64_t user = 0; user < kUserCount; ++user) {
+            const float* row = &model.table[user * kItemCount];
+            const auto is_out = [&](int64_t item) { return item >= user && (item - user) % 6 == 0; };
+            const int64_t out = excluded.indptr[user + 1] - excluded.indptr[user];
+            for (int64_t t = targets.indptr[user]; t < targets.indptr[user + 1]; ++t) {
+                const int64_t target = targets.items[t];
+                int64_t above = 0, equal = 0;
+                for (int64_t item = 0; item < kItemCount; ++item) {
+                    if (is_out(item)) continue;
+                    above += row[item] > row[target];
+                    equal += row[item] == row[target];
+                }
+                const double expected = is_out(target) ? kItemCount - (out - 1) / 2.0 : above + (equal + 1) / 2.0;
+                CHECK(found[t] == expected);
+            }
+        }
+    }
+}
+
+TEST(best_items_are_sorted_and_never_excluded) {
+    const Model model;
+    const Rows excluded(2);
+    for (const int64_t k : {int64_t{1}, int64_t{10}, kItemCount}) {
+        std::vector<int64_t> ids(kUserCount * k);
+        std::vector<float> best(kUserCount * k);
+        topk(model.users(), model.items(), kDim, excluded.view(), k, 2, ids.data(), best.data());
+        for (int64_t user = 0; user < kUserCount; ++user) {
+            const float* row = &model.table[user * kItemCount];
+            std::vector<int64_t> left;
+            for (int64_t item = 0; item < kItemCount; ++item) {
+                if (item < user || (item - user) % 2 != 0) left.push_back(item);
+            }
+            std::stable_sort(left.begin(), left.end(), [&](int64_t a, int64_t b) { return row[a] > row[b]; });
+            for (int64_t j = 0; j < k; ++j) {
+                const bool exists = j < static_cast<int64_t>(left.size());
+                CHECK(ids[user * k + j] == (exists ? left[j] : -1));
+                CHECK(best[user * k + j] == (exists ? row[left[j]] : -INFINITY));
+            }
+        }
+    }
+}

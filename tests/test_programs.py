@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # nine processes that import torch: `tests/test_run.py` has the quick ones
+
 PROGRAMS = Path(__file__).parent / "programs"
 SEEDED = {
     "readme_factorization.py": ["--seed", "1"],

@@ -221,7 +221,7 @@ def test_a_sequence_and_an_item_have_the_same_bits_however_they_are_asked_for(re
         together = model.predict(sequences)
         assert together.shape == (77, 1003)
         assert np.array_equal(model.predict(sequences, items), together[:, items])
-        for row in (0, 1, 30, 31, 32, 76):
+        for row in (0, 1, 15, 16, 63, 76):
             assert np.array_equal(model.predict(sequences[row]), together[row])
             assert np.array_equal([model.predict(sequences[row], [item])[0] for item in items], together[row][items])
 

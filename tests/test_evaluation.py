@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotfast.evaluation import mrr_score, precision_recall_score, rmse_score, scoring
+from spotfast.evaluation import mrr_score, precision_recall_score, ranking, rmse_score, scoring
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
 
@@ -95,19 +96,42 @@ def test_many_users_are_scored_in_blocks(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("ranked_from", ["vectors", "rows"])
 @pytest.mark.parametrize("loss", ["bpr", "adaptive_hinge"])
-def test_own_models_as_any_model(loss, monkeypatch):
-    """Blocks of users give what `predict` gives, user by user."""
+def test_own_models_as_any_model(loss, ranked_from, monkeypatch):
+    """Blocks of users give what `predict` gives, user by user, from vectors as from rows of scores."""
+    if ranked_from == "rows":
+        monkeypatch.setattr(ranking, "_vector_scorer", lambda model: None)
     rng = np.random.default_rng(0)
     data = Interactions(rng.integers(0, 9, 80), rng.integers(0, 20, 80), num_users=9, num_items=20)
     model = ImplicitFactorizationModel(loss=loss, n_iter=1, embedding_dim=3, random_state=1)
     model.fit(data)
     table = Table(np.stack([model.predict(user) for user in range(9)]))
     monkeypatch.setattr(scoring, "BLOCK_BYTES", 4 * 4 * 20)
+    monkeypatch.setattr(ranking, "USERS_AT_ONCE", 4)
     for score in (mrr_score, precision_recall_score):
         np.testing.assert_array_equal(score(model, data), score(table, data))
     with pytest.raises(ValueError, match="test must hold users below 9, the size of the model, got 9"):
         mrr_score(model, Interactions([9], [0], num_items=20))
+
+
+def test_own_models_with_infinities_and_nan():
+    """Vectors that do not bound their scores are ranked by rows: infinities as any model's, NaN with its user."""
+    rng = np.random.default_rng(0)
+    data = Interactions(rng.integers(0, 9, 80), rng.integers(0, 20, 80), num_users=9, num_items=20)
+    model = ImplicitFactorizationModel(loss="bpr", n_iter=1, random_state=1)
+    model.fit(data)
+    with torch.no_grad():
+        model._net.item_biases.weight[3] = np.inf
+        model._net.item_biases.weight[4] = -np.inf
+    table = Table(np.stack([model.predict(user) for user in range(9)]))
+    for score in (mrr_score, precision_recall_score):
+        np.testing.assert_array_equal(score(model, data), score(table, data))
+    with torch.no_grad():
+        model._net.user_biases.weight[2] = np.nan
+    for score in (mrr_score, precision_recall_score):
+        with pytest.raises(ValueError, match="the prediction of user 2 for item 0 is NaN"):
+            score(model, data)
 
 
 ROW = np.array([[3.0, 2.0, 1.0, 0.0]])  # ranks 1, 2, 3, 4

@@ -13,6 +13,7 @@ from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.factorization.representations import BilinearNet
 from spotfast.interactions import Interactions
+from spotfast.layers import BloomEmbedding
 
 USERS, ITEMS = 12, 30
 IMPLICIT, EXPLICIT = ImplicitFactorizationModel, ExplicitFactorizationModel
@@ -433,3 +434,15 @@ def test_bilinear_is_spotlights(golden):
     scores = net(torch.from_numpy(golden["bilinear/users"]), torch.from_numpy(golden["bilinear/items"]))
     np.testing.assert_allclose(scores.detach(), golden["bilinear/scores"], rtol=1e-6)
     assert net(torch.tensor([1]), torch.tensor([2])).shape == (1,)
+
+
+@pytest.mark.parametrize("make", [torch.nn.Embedding, BloomEmbedding])
+def test_tables_passed_in_must_hold_all_ids(make):
+    data = Interactions([0, 1], [1, 6])
+    for layers, message in (
+        ({"item_embedding_layer": make(6, 4)}, "num_items of at least 7, as the interactions, got 6"),
+        ({"user_embedding_layer": make(1, 4)}, "num_users of at least 2, as the interactions, got 1"),
+    ):
+        net = BilinearNet(2, 7, embedding_dim=4, **layers)
+        with pytest.raises(ValueError, match=message):
+            ImplicitFactorizationModel(representation=net).fit(data)

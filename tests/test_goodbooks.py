@@ -18,16 +18,9 @@ CONTENT = HEADER + "7,3,4\n2,5,1\n7,1,5\n"
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    """No test reads what is on this machine, and none leaves it."""
-    monkeypatch.delenv("SPOTFAST_DATA_DIR", raising=False)
-    monkeypatch.setenv("SPOTFAST_CACHE_DIR", str(tmp_path / "cache"))
-
-    def fail(self, folder):
-        raise DownloadError("no network in tests")
-
-    monkeypatch.setattr(Website, "fetch", fail)
-    return tmp_path / "cache" / "goodbooks"
+def cache(no_sources):
+    """The data set's folder. Sources fail unless a test gives others."""
+    return no_sources / "goodbooks"
 
 
 def write(path, content=CONTENT):

@@ -12,7 +12,7 @@ import pytest
 from spotfast.datasets import movielens, ratings
 from spotfast.datasets.movielens import get_movielens_dataset, get_movielens_titles
 from spotfast.datasets.sources import Website, Wheel
-from spotfast.datasets.transport import DataUnavailableError, DownloadError
+from spotfast.datasets.transport import DataUnavailableError
 from spotfast.interactions import Interactions
 
 # A variant, where its files are published, and their beginnings in form; ids, ratings and times are made up.
@@ -39,17 +39,9 @@ CASES = {
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    """No test reads what is on this machine, and none leaves it: the sources fail unless a test gives others."""
-    monkeypatch.delenv("SPOTFAST_DATA_DIR", raising=False)
-    monkeypatch.setenv("SPOTFAST_CACHE_DIR", str(tmp_path / "cache"))
-
-    def fail(self, folder):
-        raise DownloadError("no network in tests")
-
-    monkeypatch.setattr(Website, "fetch", fail)
-    monkeypatch.setattr(Wheel, "fetch", fail)
-    return tmp_path / "cache" / "movielens"
+def cache(no_sources):
+    """The data set's folder. Sources fail unless a test gives others."""
+    return no_sources / "movielens"
 
 
 def write(path, content):

@@ -138,8 +138,8 @@ def _entries(epochs: int, seed: int) -> list[Entry]:
 
 
 def _warm_up() -> None:
-    """Use everything once, so that no compilation of Numba's kernels is in the times that are reported."""
-    print("compiling kernels, or loading them compiled", file=sys.stderr)
+    """Use everything once, so that no first use is in the times, nor compilation where Numba stands in for C++."""
+    print("warming up", file=sys.stderr)
     tiny = Interactions([0, 0, 1, 1, 2], [0, 1, 1, 2, 3], ratings=np.ones(5, np.float32))
     for entry in _entries(epochs=1, seed=0):
         entry.model.fit(tiny)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spotfast import backends
 from spotfast.evaluation.scoring import check_users, has_own_predict, score_blocks
+from spotfast.factorization.model import FactorizationModel
 from spotfast.factorization.scoring import VectorScorer
 from spotfast.ops.ranks import ranks, vector_ranks
 from spotfast.ops.scores import are_bounded
@@ -138,7 +139,7 @@ def blocks(model: Any, test: Any, train: Any) -> Iterator[Block]:
 
 def _vector_scorer(model: Any) -> VectorScorer | None:
     """Return the scorer of a model whose predictions are products of vectors, and which the C++ engine can rank."""
-    if not has_own_predict(model) or backends.choose("vector_ranks", model.device) != "native":
+    if not has_own_predict(model, FactorizationModel) or backends.choose("vector_ranks", model.device) != "native":
         return None  # the reference would make a matrix of scores, and rank it without Numba
     scorer = model._scorer()
     # A link can round different scores to equal predictions: those ties must be seen.

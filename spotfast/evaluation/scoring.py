@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeGuard
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from spotfast.factorization.model import FactorizationModel
 from spotfast.sequence.implicit import ImplicitSequenceModel
+
+AnyModel = TypeVar("AnyModel", FactorizationModel, ImplicitSequenceModel)
 
 BLOCK_BYTES = 8 << 20  # rows in work at a time: written by one kernel and read by the next while still in cache
 
@@ -36,16 +38,17 @@ def score_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray
         )
     if not hasattr(model, "predict"):
         raise TypeError(f"model must have a method predict(user), got {type(model).__name__}")
-    blocks = _matrix_blocks(model, users) if has_own_predict(model) else _predict_blocks(model, users)
+    blocks = (
+        _matrix_blocks(model, users) if has_own_predict(model, FactorizationModel) else _predict_blocks(model, users)
+    )
     for block, scores in blocks:
-        _check_not_nan(block, scores)
+        check_not_nan(scores, "of user", block)
         yield block, scores
 
 
-def has_own_predict(model: Any) -> TypeGuard[FactorizationModel]:
-    """Tell whether `predict` is the library's, so that whole blocks can be computed at once with the same bits."""
-    own = isinstance(model, FactorizationModel) and type(model).predict is FactorizationModel.predict
-    return own and "predict" not in vars(model)
+def has_own_predict(model: Any, kind: type[AnyModel]) -> TypeGuard[AnyModel]:
+    """Tell whether `predict` is that of `kind`, so that whole blocks can be computed at once with the same bits."""
+    return isinstance(model, kind) and type(model).predict is kind.predict and "predict" not in vars(model)
 
 
 def _matrix_blocks(
@@ -89,11 +92,18 @@ def _predict(model: Any, user: int) -> NDArray[Any]:
     return row if row.dtype == np.float32 else row.astype(np.float64)
 
 
-def _check_not_nan(users: NDArray[np.int64], scores: NDArray[Any]) -> None:
+def check_not_nan(scores: NDArray[Any], of: str, numbers: Sequence[int] | NDArray[np.int64]) -> None:
+    """Raise for NaN in rows of scores.
+
+    Args:
+        scores: (U, I).
+        of: what rows are predicted from, as "of user", for the message.
+        numbers: (U,) which one each row is predicted from.
+    """
     # A sum is the quickest look at a row. It may be NaN for infinities of both signs, which are scores like others.
     with np.errstate(invalid="ignore", over="ignore"):
         suspects = np.flatnonzero(np.isnan(scores.sum(axis=1)))
-    for row in suspects:
-        if np.isnan(scores[row]).any():
-            item = int(np.argmax(np.isnan(scores[row])))
-            raise ValueError(f"the prediction of user {users[row]} for item {item} is NaN: it cannot be ranked")
+    for row in suspects.tolist():
+        items = np.flatnonzero(np.isnan(scores[row]))
+        if len(items):
+            raise ValueError(f"the prediction {of} {numbers[row]} for item {items[0]} is NaN: it cannot be ranked")

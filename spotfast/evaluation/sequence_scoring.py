@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spotfast.evaluation.scoring import BLOCK_BYTES
+from spotfast.evaluation.scoring import BLOCK_BYTES, check_not_nan, has_own_predict
 from spotfast.factorization.model import FactorizationModel
 from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.training.sequence import Sequences, check_sequences
@@ -48,18 +48,12 @@ def score_blocks(model: Any, test: Sequences, held_out: int) -> Blocks:
             f"test must hold sequences of more than {held_out} items, the number held out, "
             f"got {test.max_sequence_length}"
         )
-    blocks = _own_blocks if _has_own_predict(model) else _predict_blocks
+    blocks = _own_blocks if has_own_predict(model, ImplicitSequenceModel) else _predict_blocks
     done = 0
     for rows, scores in blocks(model, test, held_out):
-        _check_not_nan(done, scores)
+        check_not_nan(scores, "after sequence", range(done, done + len(rows)))
         yield rows, scores
         done += len(rows)
-
-
-def _has_own_predict(model: Any) -> bool:
-    """Tell whether `predict` is the library's, so that whole blocks can be computed at once with the same bits."""
-    own = isinstance(model, ImplicitSequenceModel) and type(model).predict is ImplicitSequenceModel.predict
-    return own and "predict" not in vars(model)
 
 
 def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int) -> Blocks:
@@ -97,15 +91,3 @@ def _predict_blocks(model: Any, test: Sequences, held_out: int) -> Blocks:
 def _rows(test: Sequences, size: int) -> Iterator[NDArray[np.integer[Any]]]:
     for start in range(0, len(test), size):
         yield test.rows(np.arange(start, min(start + size, len(test))))
-
-
-def _check_not_nan(done: int, scores: NDArray[Any]) -> None:
-    # A sum is the quickest look at a row. It may be NaN for infinities of both signs, which are scores like others.
-    with np.errstate(invalid="ignore", over="ignore"):
-        suspects = np.flatnonzero(np.isnan(scores.sum(axis=1)))
-    for row in suspects:
-        items = np.flatnonzero(np.isnan(scores[row]))
-        if len(items):
-            raise ValueError(
-                f"the prediction after sequence {done + row} for item {items[0]} is NaN: it cannot be ranked"
-            )

@@ -9,11 +9,8 @@ from torch import nn
 from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Link, Scorer, make_scorer
 from spotfast.interactions import Interactions
-from spotfast.layers import ScaledEmbedding, ZeroEmbedding
-from spotfast.model import Model, flat_ids, fresh_array
+from spotfast.model import Model, check_tables, flat_ids, fresh_array
 from spotfast.training.loop import Task
-
-TABLES = (nn.Embedding, ScaledEmbedding, ZeroEmbedding)
 
 
 class FactorizationModel(Model):
@@ -124,6 +121,4 @@ class FactorizationModel(Model):
             ("num_users", (net.user_biases, net.user_embeddings), interactions.num_users),
             ("num_items", (net.item_biases, net.item_embeddings), interactions.num_items),
         ):
-            rows = min(table.num_embeddings for table in tables if isinstance(table, TABLES) and type(table) in TABLES)
-            if rows < size:
-                raise ValueError(f"representation must have {name} of at least {size}, as the interactions, got {rows}")
+            check_tables(name, tables, size)

@@ -5,8 +5,7 @@ A plain `BilinearNet` is scored from its vectors (`spotfast.ops.scores`), any ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from spotfast.factorization.calling import is_plain_bilinear, pair_scores
 from spotfast.factorization.representations import BilinearNet
-from spotfast.layers import ScaledEmbedding, ZeroEmbedding
+from spotfast.inference import biases_of, evaluating, vectors_of
 from spotfast.ops import scores
 
 FAR_BELOW = -1e36  # the bias of padding: below all scores, and all sums with it are finite, as ranking needs
@@ -67,9 +66,9 @@ class VectorScorer:
         device = next(net.parameters()).device
         with evaluating(net):
             all_items = torch.arange(num_items, device=device)
-            vectors, index = _vectors(net.item_embeddings, net.item_vectors, all_items)
+            vectors, index = vectors_of(net.item_embeddings, net.item_vectors, all_items)
             self._item_vectors = vectors[:num_items] if index is all_items else vectors[index]
-            self._item_biases = _column(net.item_biases, all_items)
+            self._item_biases = biases_of(net.item_biases, all_items)
             self._item_biases[:first_item] = FAR_BELOW
 
     def vectors(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -79,8 +78,8 @@ class VectorScorer:
             Vectors (U, D) and biases (U,) of the users, vectors (num_items, D) and biases (num_items,) of the items.
         """
         with evaluating(self._net):
-            vectors, index = _vectors(self._net.user_embeddings, self._net.user_vectors, users)
-            biases = _column(self._net.user_biases, users)
+            vectors, index = vectors_of(self._net.user_embeddings, self._net.user_vectors, users)
+            biases = biases_of(self._net.user_biases, users)
             return vectors[index], biases, self._item_vectors, self._item_biases
 
     def matrix(self, users: Tensor, out: Tensor | None = None) -> Tensor:
@@ -119,35 +118,5 @@ class CallingScorer:
             return predictions.masked_fill(items < self._first_item, -torch.inf)
 
 
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put the network into evaluation mode without gradients; afterwards every module is in the mode it was in."""
-    training = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-
-
 def _linked(link: Link | None, scores: Tensor) -> Tensor:
     return scores if link is None else link(scores)
-
-
-def _vectors(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors, and the row of each id among them: the table itself where the layer is nothing but a table."""
-    if (
-        isinstance(layer, nn.Embedding)
-        and type(layer) in (nn.Embedding, ScaledEmbedding, ZeroEmbedding)
-        and layer.max_norm is None
-        and not layer._forward_hooks
-        and not layer._forward_pre_hooks
-    ):
-        return layer.weight.detach(), ids
-    return lookup(ids).contiguous(), torch.arange(len(ids), device=ids.device)
-
-
-def _column(layer: nn.Module, ids: Tensor) -> Tensor:
-    return layer(ids).reshape(-1).contiguous()

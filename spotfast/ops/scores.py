@@ -149,7 +149,10 @@ def _check_side(name: str, vectors: Tensor, biases: Tensor | None) -> None:
 
 
 def _largest(values: Tensor) -> float:
-    return values.abs().max().item() if values.numel() else 0.0
+    if values.numel() == 0:
+        return 0.0
+    low, high = torch.aminmax(values)  # without a copy; NaN comes through
+    return torch.maximum(-low, high).item()
 
 
 def to_numpy(tensor: Tensor | None) -> NDArray[np.float32] | None:

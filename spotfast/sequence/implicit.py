@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from spotfast import losses, validation
-from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
-from spotfast.model import Model, OptimizerFunction, flat_ids, fresh_array
+from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
 from spotfast.seeding import RandomStateLike
 from spotfast.sequence.calling import training_scores
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
@@ -26,7 +25,6 @@ NETWORKS: dict[str, type[SequenceNet]] = {
     "lstm": LSTMNet,
     "mixture": MixtureLSTMNet,
 }
-TABLES = (nn.Embedding, ScaledEmbedding, ZeroEmbedding, BloomEmbedding)
 CHECKED_AT_ONCE = 1 << 16  # sequences
 
 
@@ -213,12 +211,7 @@ class ImplicitSequenceModel(Model):
         net = self._representation
         if not isinstance(net, SequenceNet):
             return
-        for table in (net.item_embeddings, net.item_biases):
-            if isinstance(table, TABLES) and type(table) in TABLES and table.num_embeddings < num_items:
-                raise ValueError(
-                    f"representation must have num_items of at least {num_items}, as the interactions, "
-                    f"got {table.num_embeddings}"
-                )
+        check_tables("num_items", (net.item_embeddings, net.item_biases), num_items)
 
 
 def _module(representation: Any) -> nn.Module | None:

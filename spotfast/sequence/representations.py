@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from spotfast import validation
 from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
-
-PADDING_IDX = 0
+from spotfast.sequence_interactions import PADDING_IDX
 
 
 class SequenceNet(nn.Module):

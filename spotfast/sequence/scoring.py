@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spotfast.factorization.scoring import _column, _vectors, evaluating
+from spotfast.inference import biases_of, evaluating, vectors_of
 from spotfast.ops import scores as dots
 from spotfast.sequence.calling import is_built_in, represent, target_scores
-from spotfast.sequence.representations import PADDING_IDX, MixtureLSTMNet, SequenceNet
+from spotfast.sequence.representations import MixtureLSTMNet, SequenceNet
+from spotfast.sequence_interactions import PADDING_IDX
 
 BATCH = 16  # sequences represented at once: more is little faster, and makes a single prediction slower
 MIXTURE_FLOATS = 1 << 20  # scores of single tastes in work at a time
@@ -49,14 +50,14 @@ class VectorScorer:
 
     def __init__(self, net: SequenceNet, num_items: int) -> None:
         def lookup(items: Tensor) -> Tensor:
-            return net.item_embeddings(items.unsqueeze(0)).view(len(items), -1)
+            return net.item_embeddings(items.unsqueeze(0)).reshape(len(items), -1)
 
         self._net = net
         with evaluating(net):
             every = torch.arange(num_items, device=next(net.parameters()).device)
-            vectors, index = _vectors(net.item_embeddings, lookup, every)
+            vectors, index = vectors_of(net.item_embeddings, lookup, every)
             self._vectors = vectors[:num_items] if index is every else vectors
-            self._biases = _column(net.item_biases, every)
+            self._biases = biases_of(net.item_biases, every)
             self._biases[PADDING_IDX] = -torch.inf
 
     def states(self, sequences: Tensor) -> Tensor:

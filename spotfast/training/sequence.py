@@ -12,8 +12,7 @@ from torch import Tensor
 
 from spotfast.interactions import Interactions
 from spotfast.ops import negatives, permutation
-
-PADDING = 0
+from spotfast.sequence_interactions import PADDING_IDX
 
 
 @runtime_checkable
@@ -100,11 +99,11 @@ class SequenceTask:
         sequences = torch.from_numpy(np.ascontiguousarray(rows)).to(self._device, torch.int64)
         draws = sequences.shape[1] * self._slots
         drawn = negatives.uniform(
-            self._seed, epoch, start, stop, draws, self._num_items, first=PADDING + 1, device=self._device
+            self._seed, epoch, start, stop, draws, self._num_items, first=PADDING_IDX + 1, device=self._device
         )
         return sequences, drawn.view(*sequences.shape, self._slots)
 
     def loss(self, sequences: Tensor, drawn: Tensor) -> Tensor:
         """Return the mean loss of a batch over the steps where an item follows, not padding; 0 if there are none."""
         positive, negative = self._score(sequences, drawn)
-        return self._loss(positive, negative if self._several else negative[0], mask=sequences != PADDING)
+        return self._loss(positive, negative if self._several else negative[0], mask=sequences != PADDING_IDX)

@@ -1,0 +1,43 @@
+"""What scoring outside training needs: networks in evaluation mode, and the vectors and biases of their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from spotfast.layers import TABLES
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Put the network into evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    training = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def vectors_of(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return vectors, and the row of each id (N,) among them: the table itself where the layer is nothing but one.
+
+    Args:
+        layer: the layer of the vectors.
+        lookup: a function from ids (N,) to vectors (N, D), for layers of other kinds.
+        ids: int64 tensor of shape (N,).
+    """
+    hooked = layer._forward_hooks or layer._forward_pre_hooks
+    if isinstance(layer, nn.Embedding) and type(layer) in TABLES and layer.max_norm is None and not hooked:
+        return layer.weight.detach(), ids
+    return lookup(ids).contiguous(), torch.arange(len(ids), device=ids.device)
+
+
+def biases_of(layer: nn.Module, ids: Tensor) -> Tensor:
+    """Return the biases of ids (N,), a tensor (N,) of its own that may be written to."""
+    return layer(ids).reshape(-1).clone()

@@ -23,7 +23,7 @@ X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 PORTABLE_FLAGS = ["/O2", "/fp:precise"] if WINDOWS else [
     "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra",
 ]  # fmt: skip
-AVX2_FLAGS = ["-mavx2", "-mfma"]
+AVX2_FLAGS = ["-mavx2", "-mfma", "-mprfchw"]  # the last is no operation where a CPU does not know it
 
 
 def extension(name: str, isa_flags: list[str]) -> Pybind11Extension:

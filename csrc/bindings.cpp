@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "factorization_epoch.h"
 #include "negatives.h"
 #include "permutation.h"
 #include "philox.h"
@@ -200,6 +201,110 @@ py::tuple py_topk(const Array<float>& user_vectors, const OptionalBiases& user_b
     return py::make_tuple(ids, best);
 }
 
+// The states that an update rule does not keep are None.
+using OptionalState = std::optional<Array<float>>;
+using TableArrays = std::tuple<Array<float>, Array<float>, OptionalState, OptionalState, OptionalState, OptionalState>;
+
+// From (vectors, biases, first state, second state, first state of the biases, second state of the biases).
+TableView table_view(TableArrays& arrays) {
+    auto& [vectors, biases, first, second, bias_first, bias_second] = arrays;
+    const auto data = [](OptionalState& state) { return state ? state->mutable_data() : nullptr; };
+    return {vectors.mutable_data(), data(first),      data(second),     biases.mutable_data(),      data(bias_first),
+            data(bias_second),      vectors.shape(0), vectors.shape(1), first ? first->shape(1) : 0};
+}
+
+// Calls `function` from code that runs without the interpreter's lock. What it raises ends the training, and is raised
+// again when all rows are up to date.
+class PythonReport {
+  public:
+    explicit PythonReport(py::function function) : function_(std::move(function)) {}
+    bool operator()(int64_t positions) {
+        const py::gil_scoped_acquire acquire;
+        try {
+            return function_(positions).cast<bool>();
+        } catch (...) {
+            failure_ = std::current_exception();
+            return false;
+        }
+    }
+    void rethrow() const {
+        if (failure_) std::rethrow_exception(failure_);
+    }
+
+  private:
+    py::function function_;
+    std::exception_ptr failure_;
+};
+
+template <class T>
+const T* data_or_null(const std::optional<Array<T>>& array) {
+    return array ? array->data() : nullptr;
+}
+
+py::tuple py_factorization_epoch(TableArrays users, TableArrays items, const Array<int32_t>& pairs,
+                                 const std::optional<Array<float>>& ratings, const std::optional<Array<float>>& weights,
+                                 Sampler sampler, int64_t slots, int64_t first_item,
+                                 const std::optional<Array<int64_t>>& indptr,
+                                 const std::optional<Array<int32_t>>& positives,
+                                 const std::optional<Array<uint32_t>>& thresholds, uint64_t seed, uint32_t epoch,
+                                 int64_t batch_size, Loss loss, RuleKind rule, const RuleSettings& rule_settings,
+                                 int threads, const py::function& report) {
+    const TableView user_table = table_view(users), item_table = table_view(items);
+    const InteractionsView interactions{pairs.data(), data_or_null(ratings), data_or_null(weights), pairs.shape(0)};
+    const SamplingSettings sampling{sampler,
+                                    slots,
+                                    item_table.rows,
+                                    first_item,
+                                    {data_or_null(indptr), data_or_null(positives)},
+                                    data_or_null(thresholds)};
+    const EpochSettings settings{seed, epoch, batch_size, loss, rule, rule_settings, threads};
+    PythonReport python_report(report);
+    EpochResult result;
+    {
+        py::gil_scoped_release release;
+        result = factorization_epoch(user_table, item_table, interactions, sampling, settings, std::ref(python_report));
+    }
+    python_report.rethrow();
+    return py::make_tuple(result.loss, result.batches);
+}
+
+void def_training(py::module_& m) {
+    py::enum_<Sampler>(m, "Sampler", py::module_local())
+        .value("none", Sampler::none)
+        .value("uniform", Sampler::uniform)
+        .value("unseen", Sampler::unseen)
+        .value("popularity", Sampler::popularity);
+    py::enum_<Loss>(m, "Loss", py::module_local())
+        .value("pointwise", Loss::pointwise)
+        .value("bpr", Loss::bpr)
+        .value("hinge", Loss::hinge)
+        .value("adaptive_hinge", Loss::adaptive_hinge)
+        .value("regression", Loss::regression)
+        .value("poisson", Loss::poisson)
+        .value("logistic", Loss::logistic);
+    py::enum_<RuleKind>(m, "Rule", py::module_local())
+        .value("adam", RuleKind::adam)
+        .value("sparse_adam", RuleKind::sparse_adam)
+        .value("sgd", RuleKind::sgd)
+        .value("momentum", RuleKind::momentum)
+        .value("adagrad", RuleKind::adagrad)
+        .value("rowwise_adagrad", RuleKind::rowwise_adagrad);
+    py::class_<RuleSettings>(m, "RuleSettings", py::module_local())
+        .def(py::init([](double learning_rate, double beta1, double beta2, double eps, double weight_decay,
+                         bool decoupled, double momentum, double lr_decay, int64_t steps) {
+                 return RuleSettings{
+                     learning_rate, {beta1, beta2, eps, weight_decay, decoupled}, momentum, eps, lr_decay, steps};
+             }),
+             py::kw_only(), py::arg("learning_rate"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
+             py::arg("weight_decay"), py::arg("decoupled"), py::arg("momentum"), py::arg("lr_decay"), py::arg("steps"));
+    m.def("factorization_epoch", &py_factorization_epoch, py::kw_only(), py::arg("users").noconvert(),
+          py::arg("items").noconvert(), py::arg("pairs").noconvert(), py::arg("ratings").noconvert(),
+          py::arg("weights").noconvert(), py::arg("sampler"), py::arg("slots"), py::arg("first_item"),
+          py::arg("indptr").noconvert(), py::arg("positives").noconvert(), py::arg("thresholds").noconvert(),
+          py::arg("seed"), py::arg("epoch"), py::arg("batch_size"), py::arg("loss"), py::arg("rule"),
+          py::arg("rule_settings"), py::arg("threads"), py::arg("report"));
+}
+
 // Whether this CPU can run the build with AVX2 and FMA.
 bool cpu_has_avx2_fma() {
 #if defined(__GNUC__) && defined(__x86_64__)
@@ -252,4 +357,5 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
           py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(),
           py::arg("excluded_indptr").noconvert(), py::arg("excluded_items").noconvert(), py::arg("k"),
           py::arg("threads"));
+    def_training(m);
 }

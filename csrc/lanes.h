@@ -1,6 +1,10 @@
 // A few floats computed side by side: one SIMD register of the instruction set that the file is compiled for.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -25,7 +29,24 @@ struct Lanes {
         return copy;
     }
     friend Lanes operator+(Lanes a, Lanes b) { return {_mm256_add_ps(a.value, b.value)}; }
+    friend Lanes operator-(Lanes a, Lanes b) { return {_mm256_sub_ps(a.value, b.value)}; }
     friend Lanes operator*(Lanes a, Lanes b) { return {_mm256_mul_ps(a.value, b.value)}; }
+    friend Lanes operator/(Lanes a, Lanes b) { return {_mm256_div_ps(a.value, b.value)}; }
+    // a * b + c, and c - a * b: one rounding where the instruction set has it.
+    friend Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return {_mm256_fmadd_ps(a.value, b.value, c.value)}; }
+    friend Lanes subtract_product(Lanes c, Lanes a, Lanes b) { return {_mm256_fnmadd_ps(a.value, b.value, c.value)}; }
+    friend Lanes square_root(Lanes a) { return {_mm256_sqrt_ps(a.value)}; }
+    // The same, with zero where the magnitude is below the limit. A NaN stays.
+    friend Lanes zero_below(Lanes a, Lanes limit) {
+        const __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.value);
+        return {_mm256_and_ps(a.value, _mm256_cmp_ps(magnitude, limit.value, _CMP_NLT_UQ))};
+    }
+    // The sum of all lanes, always in the same order.
+    float sum() const {
+        const __m128 four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+        const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    }
 };
 
 #else
@@ -35,6 +56,12 @@ struct Lanes {
     static constexpr int kSize = 4;
     float value[kSize];
 
+    template <class Function>
+    static Lanes each(const Function& function) {
+        Lanes result;
+        for (int i = 0; i < kSize; ++i) result.value[i] = function(i);
+        return result;
+    }
     static Lanes all(float x) { return {{x, x, x, x}}; }
     static Lanes load(const float* from) { return {{from[0], from[1], from[2], from[3]}}; }
     void store(float* to) const {
@@ -42,15 +69,75 @@ struct Lanes {
     }
     Lanes in_register() const { return *this; }
     friend Lanes operator+(Lanes a, Lanes b) {
-        for (int i = 0; i < kSize; ++i) a.value[i] += b.value[i];
-        return a;
+        return each([&](int i) { return a.value[i] + b.value[i]; });
+    }
+    friend Lanes operator-(Lanes a, Lanes b) {
+        return each([&](int i) { return a.value[i] - b.value[i]; });
     }
     friend Lanes operator*(Lanes a, Lanes b) {
-        for (int i = 0; i < kSize; ++i) a.value[i] *= b.value[i];
-        return a;
+        return each([&](int i) { return a.value[i] * b.value[i]; });
     }
+    friend Lanes operator/(Lanes a, Lanes b) {
+        return each([&](int i) { return a.value[i] / b.value[i]; });
+    }
+    // a * b + c, and c - a * b: one rounding where the instruction set has it.
+    friend Lanes multiply_add(Lanes a, Lanes b, Lanes c) {
+        return each([&](int i) { return a.value[i] * b.value[i] + c.value[i]; });
+    }
+    friend Lanes subtract_product(Lanes c, Lanes a, Lanes b) {
+        return each([&](int i) { return c.value[i] - a.value[i] * b.value[i]; });
+    }
+    friend Lanes square_root(Lanes a) {
+        return each([&](int i) { return std::sqrt(a.value[i]); });
+    }
+    // The same, with zero where the magnitude is below the limit. A NaN stays.
+    friend Lanes zero_below(Lanes a, Lanes limit) {
+        return each([&](int i) { return std::fabs(a.value[i]) < limit.value[i] ? 0.0f : a.value[i]; });
+    }
+    // The sum of all lanes, always in the same order.
+    float sum() const { return (value[0] + value[2]) + (value[1] + value[3]); }
 };
 
 #endif
+
+// One float with the same operations and the same roundings: for what is left of a row, and for biases.
+struct Single {
+    static constexpr int kSize = 1;
+    float value;
+
+    static Single all(float x) { return {x}; }
+    static Single load(const float* from) { return {*from}; }
+    void store(float* to) const { *to = value; }
+    friend Single operator+(Single a, Single b) { return {a.value + b.value}; }
+    friend Single operator-(Single a, Single b) { return {a.value - b.value}; }
+    friend Single operator*(Single a, Single b) { return {a.value * b.value}; }
+    friend Single operator/(Single a, Single b) { return {a.value / b.value}; }
+#if defined(__FMA__)
+    friend Single multiply_add(Single a, Single b, Single c) { return {std::fma(a.value, b.value, c.value)}; }
+    friend Single subtract_product(Single c, Single a, Single b) { return {std::fma(-a.value, b.value, c.value)}; }
+#else
+    friend Single multiply_add(Single a, Single b, Single c) { return {a.value * b.value + c.value}; }
+    friend Single subtract_product(Single c, Single a, Single b) { return {c.value - a.value * b.value}; }
+#endif
+    friend Single square_root(Single a) { return {std::sqrt(a.value)}; }
+    friend Single zero_below(Single a, Single limit) { return {std::fabs(a.value) < limit.value ? 0.0f : a.value}; }
+    float sum() const { return value; }
+};
+
+// Asks for the cache lines of `bytes` from here on; it does nothing where the compiler has no such instruction. Those
+// that will be written are asked for as this core's own.
+enum class Prefetch { read, write, second_level };
+template <Prefetch kind = Prefetch::read>
+inline void prefetch(const void* from, int64_t bytes) {
+#if defined(__GNUC__)
+    constexpr int kWrite = kind == Prefetch::write, kLocality = kind == Prefetch::second_level ? 2 : 3;
+    for (int64_t offset = 0; offset < bytes; offset += 64) {
+        __builtin_prefetch(static_cast<const char*>(from) + offset, kWrite, kLocality);
+    }
+#else
+    (void)from;
+    (void)bytes;
+#endif
+}
 
 }  // namespace spotfast

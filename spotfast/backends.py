@@ -21,7 +21,7 @@ from types import ModuleType
 
 import torch
 
-from spotfast import validation
+from spotfast import threads, validation
 
 REINSTALL = "SPOTFAST_REQUIRE_EXT=1 pip install --force-reinstall --no-deps ."  # in a checkout
 
@@ -30,6 +30,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "philox": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "permutation": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "negatives": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
+    "factorization_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "windows": {"cpu": ("native", "reference")},
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "ranks": {"cpu": ("numba", "reference")},
@@ -96,8 +97,8 @@ def native_isa() -> str | None:
 
 
 def num_threads() -> int:
-    """Return how many threads an operation uses: as many as torch does."""
-    return torch.get_num_threads()
+    """Return how many threads an operation uses."""
+    return threads.get_num_threads()
 
 
 @functools.cache

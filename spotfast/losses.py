@@ -11,9 +11,9 @@ Every function takes an optional `mask` (which elements count, as in padded sequ
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from spotfast.reference import score_loss
 from spotfast.torch_utils import assert_no_grad
 
 
@@ -38,8 +38,7 @@ def pointwise_loss(
         >>> pointwise_loss(torch.zeros(2), torch.zeros(2)).item()
         1.0
     """
-    loss = (1.0 - torch.sigmoid(positive_predictions)) + torch.sigmoid(negative_predictions)
-    return _reduce(loss, mask, weights)
+    return _reduce(score_loss.pointwise(positive_predictions, negative_predictions), mask, weights)
 
 
 def bpr_loss(
@@ -52,7 +51,7 @@ def bpr_loss(
 
     As in Spotlight: the probability of a wrong order itself, not its logarithm. Arguments as in `pointwise_loss`.
     """
-    return _reduce(1.0 - torch.sigmoid(positive_predictions - negative_predictions), mask, weights)
+    return _reduce(score_loss.bpr(positive_predictions, negative_predictions), mask, weights)
 
 
 def hinge_loss(
@@ -62,7 +61,7 @@ def hinge_loss(
     weights: Tensor | None = None,
 ) -> Tensor:
     """Pairwise hinge loss: `max(0, negative - positive + 1)`. Arguments as in `pointwise_loss`."""
-    return _reduce(torch.clamp(negative_predictions - positive_predictions + 1.0, min=0.0), mask, weights)
+    return _reduce(score_loss.hinge(positive_predictions, negative_predictions), mask, weights)
 
 
 def adaptive_hinge_loss(
@@ -86,7 +85,7 @@ def adaptive_hinge_loss(
         >>> adaptive_hinge_loss(torch.tensor([1.0]), torch.tensor([[0.5], [2.0]])).item()
         2.0
     """
-    return hinge_loss(positive_predictions, negative_predictions.max(dim=0).values, mask, weights)
+    return _reduce(score_loss.adaptive_hinge(positive_predictions, negative_predictions), mask, weights)
 
 
 def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -104,7 +103,7 @@ def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor, weights
         ValueError: if the observed ratings require a gradient.
     """
     assert_no_grad(observed_ratings)
-    return _reduce((observed_ratings - predicted_ratings) ** 2, None, weights)
+    return _reduce(score_loss.regression(observed_ratings, predicted_ratings), None, weights)
 
 
 def poisson_loss(observed_ratings: Tensor, predicted_ratings: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -113,7 +112,7 @@ def poisson_loss(observed_ratings: Tensor, predicted_ratings: Tensor, weights: T
     Arguments as in `regression_loss`; models pass `exp(score)`.
     """
     assert_no_grad(observed_ratings)
-    return _reduce(predicted_ratings - observed_ratings * torch.log(predicted_ratings), None, weights)
+    return _reduce(score_loss.poisson(observed_ratings, predicted_ratings), None, weights)
 
 
 def logistic_loss(observed_ratings: Tensor, predicted_ratings: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -122,9 +121,7 @@ def logistic_loss(observed_ratings: Tensor, predicted_ratings: Tensor, weights: 
     Arguments as in `regression_loss`; the predicted ratings are scores (logits).
     """
     assert_no_grad(observed_ratings)
-    observed = torch.clamp(observed_ratings, 0.0, 1.0)
-    loss = F.binary_cross_entropy_with_logits(predicted_ratings, observed, reduction="none")
-    return _reduce(loss, None, weights)
+    return _reduce(score_loss.logistic(observed_ratings, predicted_ratings), None, weights)
 
 
 def _reduce(loss: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:

@@ -18,7 +18,6 @@ from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
 from spotfast.training.history import History
-from spotfast.training.loop import CHUNK_POSITIONS, Trainer
 
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
@@ -172,11 +171,10 @@ class Model:
         self._net = self._optimizer = self._stream_seed = self._num_users = self._num_items = self.id_map = None
 
     @contextmanager
-    def _training(self, positions_at_once: int = CHUNK_POSITIONS) -> Iterator[Trainer]:
-        """Yield a trainer for the block. If the block fails before the first epoch is done, the model is as new."""
-        assert self._net is not None and self._optimizer is not None
+    def _unless_failed(self) -> Iterator[None]:
+        """If the block fails before the first epoch is done, the model is as new."""
         try:
-            yield Trainer(self._net, self._optimizer, self._batch_size, self.history, positions_at_once)
+            yield
         except Exception:
             if not self.history:
                 self._forget()

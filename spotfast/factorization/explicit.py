@@ -99,7 +99,7 @@ class ExplicitFactorizationModel(FactorizationModel):
             return torch.exp(scores) if self._loss == "poisson" else scores  # the logistic loss takes logits
 
         loss = getattr(losses, f"{self._loss}_loss")
-        return ExplicitTask(interactions, self._stream_seed, self._device, score, loss)
+        return ExplicitTask(interactions, self._stream_seed, self._device, self._loss, score, loss)
 
     def _check_interactions(self, interactions: Interactions) -> None:
         super()._check_interactions(interactions)

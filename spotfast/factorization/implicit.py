@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spotfast import losses, validation
 from spotfast.factorization.calling import candidate_scores
 from spotfast.factorization.model import FactorizationModel
 from spotfast.interactions import Interactions
 from spotfast.model import OptimizerFunction
-from spotfast.ops import negatives as draw_negatives
+from spotfast.ops.factorization_epoch import NegativeSampling
+from spotfast.ops.negatives import popularity_thresholds
 from spotfast.positives import Positives
 from spotfast.seeding import RandomStateLike
-from spotfast.training.factorization import Draw, ImplicitTask
+from spotfast.training.factorization import ImplicitTask
 
 NEGATIVES = ("uniform", "unseen", "popularity")
 
@@ -108,33 +109,20 @@ class ImplicitFactorizationModel(FactorizationModel):
         assert self._stream_seed is not None
         loss = getattr(losses, f"{self._loss}_loss")
         several = self._loss == "adaptive_hinge"
-        draw = self._draw_function(interactions, self._num_negative_samples if several else 1)
+        sampling = self._sampling(interactions, self._num_negative_samples if several else 1)
         score = partial(candidate_scores, net)
-        return ImplicitTask(interactions, self._stream_seed, self._device, score, loss, draw, several)
+        return ImplicitTask(interactions, self._stream_seed, self._device, self._loss, sampling, score, loss, several)
 
-    def _draw_function(self, interactions: Interactions, slots: int) -> Draw:
-        seed, device, num_items, first = self._stream_seed, self._device, self._num_items, self._first_item
-        assert seed is not None and num_items is not None
+    def _sampling(self, interactions: Interactions, slots: int) -> NegativeSampling:
+        assert self._num_items is not None
         if self._negatives == "uniform":
-
-            def uniform(epoch: int, start: int, stop: int, users: Tensor) -> Tensor:
-                return draw_negatives.uniform(seed, epoch, start, stop, slots, num_items, first=first, device=device)
-
-            return uniform
-        positives = self._positives(interactions).to(device)
+            return NegativeSampling("uniform", slots, self._num_items, self._first_item)
+        positives = self._positives(interactions).to(self._device)
         if self._negatives == "unseen":
-
-            def unseen(epoch: int, start: int, stop: int, users: Tensor) -> Tensor:
-                return draw_negatives.unseen(seed, epoch, start, stop, slots, positives, users)
-
-            return unseen
-        counts = np.bincount(interactions.item_ids, minlength=num_items)
-        thresholds = draw_negatives.popularity_thresholds(counts).to(device)
-
-        def popularity(epoch: int, start: int, stop: int, users: Tensor) -> Tensor:
-            return draw_negatives.popularity(seed, epoch, start, stop, slots, thresholds, positives, users)
-
-        return popularity
+            return NegativeSampling("unseen", slots, self._num_items, self._first_item, positives)
+        counts = np.bincount(interactions.item_ids, minlength=self._num_items)
+        thresholds = popularity_thresholds(counts).to(self._device)
+        return NegativeSampling("popularity", slots, self._num_items, self._first_item, positives, thresholds)
 
     def _positives(self, interactions: Interactions) -> Positives:
         """Items that are not negatives of each user. Users of every item have no others: any item is drawn for them.

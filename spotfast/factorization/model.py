@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from spotfast.factorization.engine import FactorizationEngine
+from spotfast.factorization.recognition import NotRecognisedError
 from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Link, Scorer, make_scorer
 from spotfast.interactions import Interactions
 from spotfast.model import Model, check_tables, flat_ids, fresh_array
-from spotfast.training.loop import Task
+from spotfast.training.autograd import AutogradEngine
+from spotfast.training.factorization import ExplicitTask, ImplicitTask
+from spotfast.training.loop import Engine, train
+from spotfast.warnings import PerformanceWarning
 
 
 class FactorizationModel(Model):
@@ -33,8 +40,8 @@ class FactorizationModel(Model):
             self._initialize(interactions.num_users, interactions.num_items)
             self.id_map = interactions.id_map
         assert self._net is not None
-        with self._training() as trainer:
-            trainer.run(self._task(interactions, self._net), self._n_iter, verbose)
+        with self._unless_failed():
+            train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
 
     def predict(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
         """Predict scores of users for items.
@@ -77,9 +84,23 @@ class FactorizationModel(Model):
         """The function from the network's scores to predictions; None if they are the same."""
         return None
 
-    def _task(self, interactions: Interactions, net: nn.Module) -> Task:
-        """Return what the fit loop trains on."""
+    def _task(self, interactions: Interactions, net: nn.Module) -> ExplicitTask | ImplicitTask:
+        """Return what to train on."""
         raise NotImplementedError
+
+    def _engine(self, task: ExplicitTask | ImplicitTask) -> Engine:
+        """Return the C++ engine if it trains this network with this optimizer; autograd for all others."""
+        assert self._net is not None and self._optimizer is not None
+        try:
+            return FactorizationEngine(self._net, self._optimizer, task, self._batch_size)
+        except NotRecognisedError as reason:
+            if self._device.type == "cpu":
+                warnings.warn(
+                    f"training runs through autograd, many times slower than in the C++ engine: {reason}",
+                    PerformanceWarning,
+                    stacklevel=3,
+                )
+        return AutogradEngine(self._net, self._optimizer, task, self._batch_size)
 
     def _make_net(self, num_users: int, num_items: int) -> nn.Module:
         return BilinearNet(num_users, num_items, self._embedding_dim, sparse=self._sparse)

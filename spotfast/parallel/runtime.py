@@ -11,6 +11,8 @@ from typing import Any
 import numba
 import torch
 
+from spotfast.threads import get_num_threads
+
 _lock = threading.Lock()  # not every threading layer of Numba may be entered twice at once
 _forked = False  # a child cannot use the thread pool that its parent started
 
@@ -27,8 +29,8 @@ if hasattr(os, "register_at_fork"):
 class ParallelKernel:
     """A function whose outer loop is a `numba.prange`, compiled when first called.
 
-    Its calls take turns, use as many threads as torch does, and leave both settings as they were. In a forked
-    child, which cannot use its parent's thread pool, it runs on one thread.
+    Its calls take turns, use as many threads as spotfast does, and leave the settings of Numba and torch as they
+    were. In a forked child, which cannot use its parent's thread pool, it runs on one thread.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
@@ -44,7 +46,7 @@ class ParallelKernel:
                 return
             torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
             try:
-                numba.set_num_threads(min(torch_threads, numba.config.NUMBA_NUM_THREADS))
+                numba.set_num_threads(min(get_num_threads(), numba.config.NUMBA_NUM_THREADS))
                 self._parallel(*arguments)
             finally:
                 numba.set_num_threads(numba_threads)

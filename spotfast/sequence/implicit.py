@@ -16,7 +16,8 @@ from spotfast.seeding import RandomStateLike
 from spotfast.sequence.calling import training_scores
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 from spotfast.sequence.scoring import Scorer, make_scorer
-from spotfast.training.loop import CHUNK_POSITIONS
+from spotfast.training.autograd import CHUNK_POSITIONS, AutogradEngine
+from spotfast.training.loop import train
 from spotfast.training.sequence import Sequences, SequenceTask, check_sequences
 
 NETWORKS: dict[str, type[SequenceNet]] = {
@@ -122,8 +123,11 @@ class ImplicitSequenceModel(Model):
             self.id_map = getattr(interactions, "id_map", None)
         assert self._net is not None
         ids_per_sequence = interactions.max_sequence_length * (1 + self._slots)
-        with self._training(CHUNK_POSITIONS // ids_per_sequence) as trainer:
-            trainer.run(self._task(interactions, self._net), self._n_iter, verbose)
+        with self._unless_failed():
+            assert self._optimizer is not None
+            task, at_once = self._task(interactions, self._net), CHUNK_POSITIONS // ids_per_sequence
+            engine = AutogradEngine(self._net, self._optimizer, task, self._batch_size, at_once)
+            train(engine, self.history, self._n_iter, verbose)
 
     def predict(self, sequences: ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
         """Predict scores of the items that may come next.

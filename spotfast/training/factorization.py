@@ -1,4 +1,4 @@
-"""What factorization models train on: batches of interactions, with negatives for implicit feedback."""
+"""What factorization models train on: interactions, with negatives for implicit feedback."""
 
 from __future__ import annotations
 
@@ -11,36 +11,48 @@ from torch import Tensor
 
 from spotfast.interactions import Interactions
 from spotfast.ops import permutation
-
-Draw = Callable[[int, int, int, Tensor], Tensor]  # (epoch, start, stop, users (N,)) -> negatives (N, slots)
+from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions
 
 
 class FactorizationTask:
     """Interactions in the order of the epoch, as tensors on the device.
 
+    Args:
+        interactions: checked, not empty.
+        seed: of the random stream.
+        device: where tensors are to be.
+        loss_name: a name of `spotfast.ops.factorization_epoch.LOSSES`, for engines with losses of their own.
+        sampling: where negatives come from; None for losses of ratings.
+
     Attributes:
         count: the number of interactions.
+        interactions: as tensors; 8 bytes each, and 4 for a rating and for a weight.
     """
 
-    def __init__(self, interactions: Interactions, seed: int, device: torch.device) -> None:
-        def on_device(array: Any, dtype: torch.dtype) -> Tensor:
-            array = np.asarray(array)
-            native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-            return torch.from_numpy(native).to(device, dtype)
-
+    def __init__(
+        self,
+        interactions: Interactions,
+        seed: int,
+        device: torch.device,
+        loss_name: str,
+        sampling: NegativeSampling | None = None,
+    ) -> None:
         self.count = len(interactions)
-        self._on_device = on_device
-        self._seed = seed
-        self._device = device
-        self._users = on_device(interactions.user_ids, torch.int64)
-        self._items = on_device(interactions.item_ids, torch.int64)
-        self._weights = None if interactions.weights is None else on_device(interactions.weights, torch.float32)
+        self.seed = seed
+        self.loss_name = loss_name
+        self.sampling = sampling
+        pairs = np.empty((self.count, 2), np.int32)
+        pairs[:, 0], pairs[:, 1] = interactions.user_ids, interactions.item_ids
+        ratings = _floats(interactions.ratings, device) if sampling is None else None
+        weights = _floats(interactions.weights, device)
+        self.interactions = TrainingInteractions(torch.from_numpy(pairs).to(device), ratings, weights)
 
-    def _order(self, epoch: int, start: int, stop: int) -> Tensor:
-        return permutation.permutation(self._seed, epoch, self.count, start, stop, device=self._device)
-
-    def _weights_at(self, order: Tensor) -> tuple[Tensor, ...]:
-        return () if self._weights is None else (self._weights[order],)
+    def _read(self, epoch: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return the order, the users, the items and, if there are any, the weights."""
+        pairs, weights = self.interactions.pairs, self.interactions.weights
+        order = permutation.permutation(self.seed, epoch, self.count, start, stop, device=pairs.device)
+        users, items = pairs[order].T.long()
+        return order, users, items, () if weights is None else (weights[order],)
 
 
 class ExplicitTask(FactorizationTask):
@@ -56,18 +68,19 @@ class ExplicitTask(FactorizationTask):
         interactions: Interactions,
         seed: int,
         device: torch.device,
+        loss_name: str,
         score: Callable[[Tensor, Tensor], Tensor],
         loss: Callable[..., Tensor],
     ) -> None:
-        super().__init__(interactions, seed, device)
-        self._ratings = self._on_device(interactions.ratings, torch.float32)
+        super().__init__(interactions, seed, device, loss_name)
         self._score = score
         self._loss = loss
 
     def load(self, epoch: int, start: int, stop: int) -> tuple[Tensor, ...]:
         """Return users, items, ratings and, if there are any, weights."""
-        order = self._order(epoch, start, stop)
-        return self._users[order], self._items[order], self._ratings[order], *self._weights_at(order)
+        order, users, items, weights = self._read(epoch, start, stop)
+        assert self.interactions.ratings is not None
+        return users, items, self.interactions.ratings[order], *weights
 
     def loss(self, users: Tensor, items: Tensor, ratings: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean loss of a batch."""
@@ -78,10 +91,10 @@ class ImplicitTask(FactorizationTask):
     """Users, the items they interacted with, and negatives.
 
     Args:
+        sampling: where negatives come from.
         score: scores positives (B,) and negatives (n, B), from users (B,) and candidates (B, 1 + n).
         loss: a function of (positive scores (B,), negative scores, weights). Negative scores are (B,), or (n, B) for
             `several` negatives.
-        draw: draws the negatives of a range of positions.
         several: whether the loss takes several negatives per positive.
     """
 
@@ -90,26 +103,29 @@ class ImplicitTask(FactorizationTask):
         interactions: Interactions,
         seed: int,
         device: torch.device,
+        loss_name: str,
+        sampling: NegativeSampling,
         score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         loss: Callable[..., Tensor],
-        draw: Draw,
         several: bool,
     ) -> None:
-        super().__init__(interactions, seed, device)
+        super().__init__(interactions, seed, device, loss_name, sampling)
+        self._draw = sampling.draw
         self._score = score
         self._loss = loss
-        self._draw = draw
         self._several = several
 
     def load(self, epoch: int, start: int, stop: int) -> tuple[Tensor, ...]:
         """Return users (N,), candidates (N, 1 + slots), the positive first, and, if there are any, weights."""
-        order = self._order(epoch, start, stop)
-        users = self._users[order]
-        negatives = self._draw(epoch, start, stop, users)
-        candidates = torch.cat([self._items[order].unsqueeze(1), negatives], dim=1)
-        return users, candidates, *self._weights_at(order)
+        _, users, items, weights = self._read(epoch, start, stop)
+        negatives = self._draw(self.seed, epoch, start, stop, users)
+        return users, torch.cat([items.unsqueeze(1), negatives], dim=1), *weights
 
     def loss(self, users: Tensor, candidates: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean loss of a batch."""
         positive, negatives = self._score(users, candidates)
         return self._loss(positive, negatives if self._several else negatives[0], weights=weights)
+
+
+def _floats(values: Any, device: torch.device) -> Tensor | None:
+    return None if values is None else torch.from_numpy(np.array(values, np.float32)).to(device)

@@ -1,0 +1,168 @@
+#include "owed_steps.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spotfast {
+
+namespace {
+
+constexpr double kSettled = 1e-11;  // what r^kWindow and q^kWindow must be below for the closed form
+constexpr double kGone = 5e-8;      // what is left of a step's size, r^j, when a replay ends
+constexpr double kTiny = 1e-38;     // what is left of a first moment, b1^j, when it is nothing
+
+// How often `ratio` must be multiplied with itself to fall below `limit`.
+int64_t steps_until(double limit, double ratio, int64_t most) {
+    if (ratio >= 1) return most;
+    return std::clamp<int64_t>(static_cast<int64_t>(std::ceil(std::log(limit) / std::log(std::max(ratio, 1e-9)))), 1,
+                               most);
+}
+
+}  // namespace
+
+Powers::Powers(double base) : low_(kLow), high_(kHigh) {
+    double power = 1.0;
+    for (auto& entry : low_) {
+        entry = power;
+        power *= base;
+    }
+    const double factor = power;
+    power = 1.0;
+    for (auto& entry : high_) {
+        entry = power;
+        power *= factor;
+    }
+}
+
+OwedSteps::OwedSteps(const AdamSettings& settings, int64_t base)
+    : settings_(settings),
+      beta1_(static_cast<float>(settings.beta1)),
+      beta2_(static_cast<float>(settings.beta2)),
+      penalty_(settings.decoupled ? 0.0f : static_cast<float>(settings.weight_decay)),
+      base_(base),
+      powers1_(settings.beta1),
+      powers2_(settings.beta2) {
+    const double beta2 = std::max(settings.beta2, 1e-300);
+    const double r = settings.beta1 / std::sqrt(beta2), q = settings.beta1 / beta2;
+    closed_form_ = std::pow(std::max(r, q), kWindow) < kSettled && penalty_ == 0.0f;
+    replayed_ = penalty_ != 0.0f ? kMost
+                : r < 0.999      ? steps_until(kGone, r, kMost)
+                                 : steps_until(kTiny, settings.beta1, kMost);
+    if (closed_form_) {
+        for (int64_t age = kWindow; age > 0; --age) {
+            r_powers_.push_back(std::pow(r, age));
+            q_powers_.push_back(std::pow(q, age));
+        }
+        for (int64_t j = 0; j <= std::min(replayed_, kWindow); ++j) {
+            early_sizes_.push_back(static_cast<float>(std::pow(r, j)));
+            early_eps_.push_back(static_cast<float>(std::pow(beta2, -0.5 * j)));
+        }
+    }
+    restart();
+}
+
+void OwedSteps::restart() {
+    base_ += taken_;
+    taken_ = 0;
+    shrunk_ = 1.0;
+    steps_.assign(1, {});
+    owed_.assign(1, {});
+    shrunk_at_.assign(1, 1.0);
+}
+
+void OwedSteps::take(double learning_rate) {
+    const double step = static_cast<double>(base_ + ++taken_);
+    const double correction1 = 1 - std::pow(settings_.beta1, step), correction2 = 1 - std::pow(settings_.beta2, step);
+    const double size = learning_rate * std::sqrt(correction2) / correction1;
+    const double shrink = settings_.decoupled ? 1 - learning_rate * settings_.weight_decay : 1.0;
+    now_ = {static_cast<float>(size), static_cast<float>(settings_.eps * std::sqrt(correction2)),
+            static_cast<float>(shrink)};
+    steps_.push_back(now_);
+    if (settings_.decoupled) shrunk_at_.push_back(shrunk_ *= shrink);
+    if (!closed_form_) return;
+    // With decoupled weight decay, what a step owes shrinks at all later ones: A and B are kept divided by what the
+    // rows have shrunk by so far, and multiplied by it when they are paid.
+    const double a = size / shrunk_, b = learning_rate * correction2 / correction1 / shrunk_;
+    const int64_t first = std::max<int64_t>(0, taken_ - kWindow), count = taken_ - first;
+    const double *r = r_powers_.data() + kWindow - count, *q = q_powers_.data() + kWindow - count;
+    Owed* owed = owed_.data() + first;
+    for (int64_t i = 0; i < count; ++i) {
+        owed[i].a += a * r[i];
+        owed[i].b += b * q[i];
+    }
+    owed_.push_back({});
+}
+
+void OwedSteps::catch_up(const RowView& row, int64_t last) const {
+    if (last >= taken_) return;
+    const bool untouched = base_ + last == 0 && penalty_ == 0.0f;  // its moments are zero
+    if (untouched && !settings_.decoupled) return;
+    if (closed_form_ && (untouched || base_ + last >= kEarly)) return pay(row, last);
+    if (closed_form_ && !settings_.decoupled) return replay_early(row, last);
+    replay(row, last);
+}
+
+// In closed form.
+void OwedSteps::pay(const RowView& row, int64_t last) const {
+    const double a = owed_[last].a * shrunk_;
+    // A is zero where the learning rate was.
+    const float size = static_cast<float>(a),
+                eps = static_cast<float>(a > 0 ? settings_.eps * owed_[last].b * shrunk_ / a : settings_.eps);
+    const float shrink = settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last]) : 1.0f;
+    const float decay1 = powers1_.at(taken_ - last), decay2 = powers2_.at(taken_ - last);
+    for_lanes(row, [&](auto lanes, float* weight, float* first, float* second, int64_t) {
+        using V = decltype(lanes);
+        const V m = V::load(first), v = V::load(second);
+        V p = V::load(weight);
+        if (settings_.decoupled) p = p * V::all(shrink);
+        (p - V::all(size) * m / (square_root(v) + V::all(eps))).store(weight);
+        zero_below(m * V::all(decay1), V::all(kNegligible)).store(first);
+        zero_below(v * V::all(decay2), V::all(kVanished)).store(second);
+    });
+}
+
+// One by one, without a penalty: sqrt(v b2^j) is sqrt(v) times a number that is the same for all, so that a step costs
+// a division.
+void OwedSteps::replay_early(const RowView& row, int64_t last) const {
+    const int64_t missed = taken_ - last, count = std::min(missed, replayed_);
+    float sizes[kWindow + 1], eps[kWindow + 1];
+    for (int64_t j = 1; j <= count; ++j) {
+        sizes[j] = steps_[last + j].size * early_sizes_[j];
+        eps[j] = steps_[last + j].eps * early_eps_[j];
+    }
+    const float decay1 = powers1_.at(missed), decay2 = powers2_.at(missed);
+    for_lanes(row, [&](auto lanes, float* weight, float* first, float* second, int64_t) {
+        using V = decltype(lanes);
+        const V m = V::load(first), v = V::load(second), root = square_root(v);
+        V owed = V::all(0.0f);
+        for (int64_t j = 1; j <= count; ++j) owed = owed + V::all(sizes[j]) / (root + V::all(eps[j]));
+        subtract_product(V::load(weight), m, owed).store(weight);
+        zero_below(m * V::all(decay1), V::all(kNegligible)).store(first);
+        zero_below(v * V::all(decay2), V::all(kVanished)).store(second);
+    });
+}
+
+// One by one, any settings.
+void OwedSteps::replay(const RowView& row, int64_t last) const {
+    const int64_t missed = taken_ - last, count = std::min(missed, replayed_);
+    const Step* steps = steps_.data() + last;
+    const float shrink = settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last + count]) : 1.0f;
+    for_lanes(row, [&](auto lanes, float* weight, float* first, float* second, int64_t) {
+        using V = decltype(lanes);
+        V p = V::load(weight), m = V::load(first), v = V::load(second);
+        const V beta1 = V::all(beta1_), beta2 = V::all(beta2_);
+        const V rest1 = V::all(1 - beta1_), rest2 = V::all(1 - beta2_), penalty = V::all(penalty_);
+        for (int64_t j = 1; j <= count; ++j) {
+            const V gradient = penalty * p;
+            m = multiply_add(beta1, m, rest1 * gradient);
+            v = multiply_add(beta2, v, rest2 * gradient * gradient);
+            p = p * V::all(steps[j].shrink) - V::all(steps[j].size) * m / (square_root(v) + V::all(steps[j].eps));
+        }
+        (p * V::all(shrink)).store(weight);
+        const V decay1 = V::all(powers1_.at(missed - count)), decay2 = V::all(powers2_.at(missed - count));
+        zero_below(m * decay1, V::all(kNegligible)).store(first);
+        zero_below(v * decay2, V::all(kVanished)).store(second);
+    });
+}
+
+}  // namespace spotfast

@@ -1,0 +1,158 @@
+"""Which models the engine trains: a plain `BilinearNet` and a plain optimizer whose semantics it has.
+
+Recognition is strict. Anything that could change what a step does, be it a subclass, a hook, a frozen table or an
+option that the engine does not have, leaves the model to autograd, and the reason is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from spotfast.factorization.representations import BilinearNet
+from spotfast.layers import TABLES
+from spotfast.ops.factorization_epoch import UpdateRule
+from spotfast.optim import DeferredAdam, RowwiseAdagrad
+
+_OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_zero_grad_pre_hooks")
+_MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
+class NotRecognisedError(Exception):
+    """The engine does not train this; the message says why."""
+
+
+def tables_of(net: nn.Module) -> tuple[nn.Embedding, nn.Embedding, nn.Embedding, nn.Embedding]:
+    """Return the layers of the user vectors, user biases, item vectors and item biases of a plain `BilinearNet`.
+
+    Raises:
+        NotRecognisedError: for any other network.
+    """
+    if type(net) is not BilinearNet:
+        raise NotRecognisedError(f"the network is a {type(net).__name__}, not the built-in BilinearNet")
+    _require_unchanged("the network", net)
+    named = {name: getattr(net, name) for name in ("user_embeddings", "user_biases", "item_embeddings", "item_biases")}
+    for name, layer in named.items():
+        _require_plain_table(name, layer)
+    user_vectors, user_biases, item_vectors, item_biases = layers = tuple(named.values())
+    if len({layer.weight.data_ptr() for layer in layers}) < len(layers):
+        raise NotRecognisedError("layers share their weights")
+    if not user_vectors.embedding_dim == item_vectors.embedding_dim or user_biases.embedding_dim != 1:
+        raise NotRecognisedError("user and item vectors are not of one length")
+    return user_vectors, user_biases, item_vectors, item_biases
+
+
+def rule_of(optimizer: torch.optim.Optimizer, layers: tuple[nn.Embedding, ...]) -> UpdateRule:
+    """Return the update rule of an optimizer over the weights of some layers, with its learning rate of now.
+
+    Raises:
+        NotRecognisedError: if the engine has no such rule.
+    """
+    kind = type(optimizer)
+    if kind not in _RULES:
+        raise NotRecognisedError(f"the optimizer is {kind.__module__}.{kind.__name__}")
+    if any(getattr(optimizer, hooks, None) for hooks in _OPTIMIZER_HOOKS):
+        raise NotRecognisedError("the optimizer has hooks")
+    groups = optimizer.param_groups
+    if len(groups) != 1:
+        raise NotRecognisedError(f"the optimizer has {len(groups)} groups of parameters, not one")
+    weights = {id(layer.weight) for layer in layers}
+    if len(groups[0]["params"]) != len(weights) or {id(p) for p in groups[0]["params"]} != weights:
+        raise NotRecognisedError("the optimizer is not over all tables and nothing else")
+    for option in ("amsgrad", "maximize", "differentiable", "nesterov", "dampening"):
+        if groups[0].get(option):
+            raise NotRecognisedError(f"the optimizer has {option}={groups[0][option]}")
+    rule = _RULES[kind](groups[0])
+    _require_gradients_of_kind(kind, rule, {layer.sparse for layer in layers})
+    if not rule.eps > 0:
+        raise NotRecognisedError(f"the optimizer has eps={rule.eps}")
+    return rule
+
+
+def _require_unchanged(what: str, module: nn.Module) -> None:
+    if "forward" in vars(module) or any(_foreign(hook) for name in _MODULE_HOOKS for hook in _hooks(module, name)):
+        raise NotRecognisedError(f"{what} has hooks")
+
+
+def _hooks(module: nn.Module, name: str) -> list[Any]:
+    return list((getattr(module, name, None) or {}).values())
+
+
+def _foreign(hook: Any) -> bool:
+    """Whether a hook is not that by which `DeferredAdam` catches up rows, which the engine does itself."""
+    return getattr(getattr(hook, "func", None), "__func__", None) is not DeferredAdam._before_lookup
+
+
+def _require_plain_table(name: str, layer: Any) -> None:
+    if type(layer) not in TABLES:
+        raise NotRecognisedError(f"{name} is a {type(layer).__name__}")
+    _require_unchanged(name, layer)
+    for option in ("padding_idx", "max_norm"):
+        if getattr(layer, option) is not None:
+            raise NotRecognisedError(f"{name} has {option}={getattr(layer, option)}")
+    if layer.scale_grad_by_freq:
+        raise NotRecognisedError(f"{name} has scale_grad_by_freq=True")
+    weight = layer.weight
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or not weight.is_contiguous():
+        raise NotRecognisedError(f"{name} is {weight.dtype} on {weight.device}, not contiguous float32 on the CPU")
+    if not weight.requires_grad:
+        raise NotRecognisedError(f"{name} is frozen")
+    if any(getattr(weight, hooks, None) for hooks in _PARAMETER_HOOKS):
+        raise NotRecognisedError(f"{name} has hooks on its gradient")
+
+
+def _require_gradients_of_kind(kind: type, rule: UpdateRule, sparse: set[bool]) -> None:
+    """Raise for what torch itself refuses, or does otherwise: sparse gradients in a rule for dense ones."""
+    if kind is torch.optim.SparseAdam and sparse != {True}:
+        raise NotRecognisedError("SparseAdam needs tables with sparse=True")
+    if kind is not DeferredAdam and rule.name in ("adam", "momentum") and sparse != {False}:
+        raise NotRecognisedError(f"{kind.__name__} needs tables with sparse=False")
+
+
+def _adam(group: dict[str, Any]) -> UpdateRule:
+    decoupled = bool(group.get("decoupled_weight_decay"))
+    rate, decay = float(group["lr"]), float(group["weight_decay"])
+    if decoupled and rate * decay >= 1:
+        raise NotRecognisedError(f"the optimizer has lr * weight_decay = {rate * decay}")
+    betas = float(group["betas"][0]), float(group["betas"][1])
+    return UpdateRule("adam", rate, betas, float(group["eps"]), decay, decoupled and decay > 0)
+
+
+def _sparse_adam(group: dict[str, Any]) -> UpdateRule:
+    betas = float(group["betas"][0]), float(group["betas"][1])
+    return UpdateRule("sparse_adam", float(group["lr"]), betas, float(group["eps"]))
+
+
+def _sgd(group: dict[str, Any]) -> UpdateRule:
+    _require_no_decay(group)
+    momentum = float(group["momentum"])
+    return UpdateRule("momentum" if momentum else "sgd", float(group["lr"]), momentum=momentum)
+
+
+def _adagrad(group: dict[str, Any]) -> UpdateRule:
+    _require_no_decay(group)
+    return UpdateRule("adagrad", float(group["lr"]), eps=float(group["eps"]), lr_decay=float(group["lr_decay"]))
+
+
+def _rowwise_adagrad(group: dict[str, Any]) -> UpdateRule:
+    return UpdateRule("rowwise_adagrad", float(group["lr"]), eps=float(group["eps"]))
+
+
+def _require_no_decay(group: dict[str, Any]) -> None:
+    if group["weight_decay"]:
+        raise NotRecognisedError(f"the optimizer has weight_decay={group['weight_decay']}")
+
+
+_RULES: dict[type, Callable[[dict[str, Any]], UpdateRule]] = {
+    torch.optim.Adam: _adam,
+    torch.optim.AdamW: _adam,
+    DeferredAdam: _adam,
+    torch.optim.SparseAdam: _sparse_adam,
+    torch.optim.SGD: _sgd,
+    torch.optim.Adagrad: _adagrad,
+    RowwiseAdagrad: _rowwise_adagrad,
+}

@@ -11,6 +11,8 @@
 
 namespace spotfast {
 
+constexpr int32_t kNoRow = -1;
+
 class BatchRows {
   public:
     struct Entries {
@@ -24,13 +26,13 @@ class BatchRows {
           own_count_(members),
           rows_(members) {}
 
-    // Selects the entries of a batch, ids[0 .. count), whose rows `member` owns.
+    // Selects the entries of a batch, ids[0 .. count), whose rows `member` owns. An entry of kNoRow is nobody's.
     void select(int member, int members, const int32_t* ids, int64_t count) {
         int32_t* own = own_[member].data();
         int64_t owned = 0;
         for (int64_t i = 0; i < count; ++i) {  // no branch: which rows are whose cannot be predicted
             own[owned] = static_cast<int32_t>(i);
-            owned += owns(member, members, ids[i]);
+            owned += static_cast<int>(ids[i] >= 0) & static_cast<int>(owns(member, members, ids[i]));
         }
         own_count_[member] = owned;
     }

@@ -10,6 +10,7 @@
 #include "negatives.h"
 #include "permutation.h"
 #include "philox.h"
+#include "pooling_epoch.h"
 #include "ranks.h"
 #include "scores.h"
 #include "topk.h"
@@ -268,6 +269,22 @@ py::tuple py_factorization_epoch(TableArrays users, TableArrays items, const Arr
     return py::make_tuple(result.loss, result.batches);
 }
 
+py::tuple py_pooling_epoch(TableArrays items, const Array<int32_t>& sequences, int64_t start, int64_t slots,
+                           uint64_t seed, uint32_t epoch, int64_t batch_size, Loss loss, RuleKind rule,
+                           const RuleSettings& rule_settings, int threads, const py::function& report) {
+    const TableView table = table_view(items);
+    const SequencesView view{sequences.data(), start, sequences.shape(0), sequences.shape(1)};
+    const EpochSettings settings{seed, epoch, batch_size, loss, rule, rule_settings, threads};
+    PythonReport python_report(report);
+    EpochResult result;
+    {
+        py::gil_scoped_release release;
+        result = pooling_epoch(table, view, slots, settings, std::ref(python_report));
+    }
+    python_report.rethrow();
+    return py::make_tuple(result.loss, result.batches);
+}
+
 void def_training(py::module_& m) {
     py::enum_<Sampler>(m, "Sampler", py::module_local())
         .value("none", Sampler::none)
@@ -303,6 +320,10 @@ void def_training(py::module_& m) {
           py::arg("indptr").noconvert(), py::arg("positives").noconvert(), py::arg("thresholds").noconvert(),
           py::arg("seed"), py::arg("epoch"), py::arg("batch_size"), py::arg("loss"), py::arg("rule"),
           py::arg("rule_settings"), py::arg("threads"), py::arg("report"));
+    m.def("pooling_epoch", &py_pooling_epoch, py::kw_only(), py::arg("items").noconvert(),
+          py::arg("sequences").noconvert(), py::arg("start"), py::arg("slots"), py::arg("seed"), py::arg("epoch"),
+          py::arg("batch_size"), py::arg("loss"), py::arg("rule"), py::arg("rule_settings"), py::arg("threads"),
+          py::arg("report"));
 }
 
 // Whether this CPU can run the build with AVX2 and FMA.

@@ -15,8 +15,6 @@
 
 namespace spotfast {
 
-enum class RuleKind { adam, sparse_adam, sgd, momentum, adagrad, rowwise_adagrad };
-
 struct EpochSettings {
     uint64_t seed;
     uint32_t epoch;

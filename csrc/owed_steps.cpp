@@ -142,27 +142,48 @@ void OwedSteps::replay_early(const RowView& row, int64_t last) const {
     });
 }
 
-// One by one, any settings.
+// One by one, any settings. Several registers side by side: a step waits for the one before it.
 void OwedSteps::replay(const RowView& row, int64_t last) const {
+    constexpr int kTogether = 4;
+    int64_t i = 0;
+    for (; i + kTogether * Lanes::kSize <= row.width; i += kTogether * Lanes::kSize) {
+        replay<Lanes, kTogether>(row.weights + i, row.first + i, row.second + i, last);
+    }
+    for (; i + Lanes::kSize <= row.width; i += Lanes::kSize) {
+        replay<Lanes, 1>(row.weights + i, row.first + i, row.second + i, last);
+    }
+    for (; i < row.width; ++i) replay<Single, 1>(row.weights + i, row.first + i, row.second + i, last);
+    if (row.bias != nullptr) replay<Single, 1>(row.bias, row.bias_first, row.bias_second, last);
+}
+
+template <class V, int kTogether>
+void OwedSteps::replay(float* weights, float* first, float* second, int64_t last) const {
     const int64_t missed = taken_ - last, count = std::min(missed, replayed_);
     const Step* steps = steps_.data() + last;
-    const float shrink = settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last + count]) : 1.0f;
-    for_lanes(row, [&](auto lanes, float* weight, float* first, float* second, int64_t) {
-        using V = decltype(lanes);
-        V p = V::load(weight), m = V::load(first), v = V::load(second);
-        const V beta1 = V::all(beta1_), beta2 = V::all(beta2_);
-        const V rest1 = V::all(1 - beta1_), rest2 = V::all(1 - beta2_), penalty = V::all(penalty_);
-        for (int64_t j = 1; j <= count; ++j) {
-            const V gradient = penalty * p;
-            m = multiply_add(beta1, m, rest1 * gradient);
-            v = multiply_add(beta2, v, rest2 * gradient * gradient);
-            p = p * V::all(steps[j].shrink) - V::all(steps[j].size) * m / (square_root(v) + V::all(steps[j].eps));
+    V p[kTogether], m[kTogether], v[kTogether];
+    for (int k = 0; k < kTogether; ++k) {
+        p[k] = V::load(weights + k * V::kSize);
+        m[k] = V::load(first + k * V::kSize);
+        v[k] = V::load(second + k * V::kSize);
+    }
+    const V beta1 = V::all(beta1_), beta2 = V::all(beta2_);
+    const V rest1 = V::all(1 - beta1_), rest2 = V::all(1 - beta2_), penalty = V::all(penalty_);
+    for (int64_t j = 1; j <= count; ++j) {
+        const V size = V::all(steps[j].size), eps = V::all(steps[j].eps), shrink = V::all(steps[j].shrink);
+        for (int k = 0; k < kTogether; ++k) {
+            const V gradient = penalty * p[k];
+            m[k] = multiply_add(beta1, m[k], rest1 * gradient);
+            v[k] = multiply_add(beta2, v[k], rest2 * gradient * gradient);
+            p[k] = p[k] * shrink - size * m[k] / (square_root(v[k]) + eps);
         }
-        (p * V::all(shrink)).store(weight);
-        const V decay1 = V::all(powers1_.at(missed - count)), decay2 = V::all(powers2_.at(missed - count));
-        zero_below(m * decay1, V::all(kNegligible)).store(first);
-        zero_below(v * decay2, V::all(kVanished)).store(second);
-    });
+    }
+    const V shrink = V::all(settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last + count]) : 1.0f);
+    const V decay1 = V::all(powers1_.at(missed - count)), decay2 = V::all(powers2_.at(missed - count));
+    for (int k = 0; k < kTogether; ++k) {
+        (p[k] * shrink).store(weights + k * V::kSize);
+        zero_below(m[k] * decay1, V::all(kNegligible)).store(first + k * V::kSize);
+        zero_below(v[k] * decay2, V::all(kVanished)).store(second + k * V::kSize);
+    }
 }
 
 }  // namespace spotfast

@@ -105,6 +105,8 @@ class OwedSteps {
     void pay(const RowView& row, int64_t last) const;
     void replay_early(const RowView& row, int64_t last) const;
     void replay(const RowView& row, int64_t last) const;
+    template <class V, int kTogether>
+    void replay(float* weights, float* first, float* second, int64_t last) const;
 
     AdamSettings settings_;
     float beta1_, beta2_, penalty_;

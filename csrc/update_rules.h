@@ -232,4 +232,26 @@ class SparseAdamRule : public NothingOwed {
     float size_ = 0.0f;
 };
 
+enum class RuleKind { adam, sparse_adam, sgd, momentum, adagrad, rowwise_adagrad };
+
+// Calls run(rule) with the update rule of that kind, for tables of `dim` columns.
+template <class Run>
+auto with_rule(RuleKind kind, const RuleSettings& settings, int64_t dim, const Run& run) {
+    switch (kind) {
+        case RuleKind::sparse_adam:
+            return run(SparseAdamRule(settings));
+        case RuleKind::sgd:
+            return run(SgdRule(settings));
+        case RuleKind::momentum:
+            return run(MomentumRule(settings));
+        case RuleKind::adagrad:
+            return run(AdagradRule(settings));
+        case RuleKind::rowwise_adagrad:
+            return run(RowwiseAdagradRule(settings, dim));
+        case RuleKind::adam:
+            break;
+    }
+    return run(AdamRule(settings));
+}
+
 }  // namespace spotfast

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
 from spotfast.training.history import History
+from spotfast.warnings import PerformanceWarning
 
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
@@ -179,6 +181,15 @@ class Model:
             if not self.history:
                 self._forget()
             raise
+
+    def _warn_of_autograd(self, reason: Exception) -> None:
+        """Say why the C++ engine does not train this model; on other devices there is none to be missed."""
+        if self._device.type == "cpu":
+            warnings.warn(
+                f"training runs through autograd, many times slower than in the C++ engine: {reason}",
+                PerformanceWarning,
+                stacklevel=4,
+            )
 
     def _tensor(self, ids: NDArray[Any]) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self._device)

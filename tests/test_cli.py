@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 import sys
 import types
@@ -13,13 +12,9 @@ import torch
 
 import spotfast
 from spotfast import backends
-from spotfast.cli import chart, demo, doctor
+from spotfast.cli import doctor
 from spotfast.cli.main import COMMANDS, main
 from spotfast.cli.table import table
-from spotfast.evaluation import ranking
-from spotfast.interactions import Interactions
-
-USERS, ITEMS = 30, 40
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +147,8 @@ class TestDoctor:
         assert ["ranks", "cpu", "numba"] in words(text)
         section = text.split("\n\n")[-1].splitlines()
         assert section[0].startswith("[1] native: the C++ extension is missing (import of spotfast._native halted")
-        slower = "philox, permutation, negatives, factorization_epoch, windows, scores, vector_ranks, vector_topk"
-        assert section[1].split(":")[1].strip() == slower
+        names = [name for name, runs in backends.OPERATIONS.items() if "native" in runs["cpu"]]
+        assert section[1].split(":")[1].strip() == ", ".join(names)
         assert "the same results" in section[2]
         assert "times slower" in section[2]
         assert section[3].split(":", 1)[1].strip() == backends.REINSTALL
@@ -225,159 +220,3 @@ class TestDoctor:
         assert main(["doctor"]) == 1
         expected = "spotfast doctor: SPOTFAST_ISA must be one of 'auto', 'baseline', got 'avx512'\n"
         assert capsys.readouterr() == ("", expected)
-
-
-@pytest.fixture
-def data(tmp_path):
-    """A folder in the form of MovieLens 100K, with made-up ratings: two of three films by every user."""
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "data" / "ml-100k"
-    folder.mkdir(parents=True)
-    pairs = [(user, item) for user in range(1, USERS + 1) for item in range(1, ITEMS + 1) if (user + item) % 3]
-    lines = [
-        f"{user}\t{item}\t{rng.integers(1, 6)}\t{880000000 + number}\n" for number, (user, item) in enumerate(pairs)
-    ]
-    (folder / "u.data").write_text("".join(lines))
-    titles = [f"{item}|Film {item} (1995)|01-Jan-1995\n" for item in range(1, ITEMS + 1)]
-    (folder / "u.item").write_text("".join(titles), "latin-1")
-    return folder.parent
-
-
-class TestDemo:
-    def test_from_end_to_end(self, data, tmp_path, capsys):
-        pytest.importorskip("matplotlib")
-        picture = tmp_path / "losses.png"
-        assert main(["demo", "--path", str(data), "--epochs", "2", "--seed", "3", "--output", str(picture)]) == 0
-        out, err = capsys.readouterr()
-        assert f"{USERS} users of {ITEMS} films" in out
-
-        rows = words(out)
-        start = rows.index(["model", "loss", "train", "s", "evaluate", "s", "MRR", "precision@10", "RMSE"]) + 2
-        results = {row[1]: row for row in rows[start : start + 3]}
-        assert list(results) == ["bpr", "adaptive_hinge", "regression"]
-        assert all(float(row[2]) >= 0 and float(row[3]) >= 0 for row in results.values())
-        for loss in ("bpr", "adaptive_hinge"):
-            assert results[loss][0] == "implicit"
-            assert 0 < float(results[loss][4]) <= 1
-            assert 0 <= float(results[loss][5]) <= 1
-            assert results[loss][6] == "-"
-        assert results["regression"][0] == "explicit"
-        assert results["regression"][4:6] == ["-", "-"]
-        assert 0 < float(results["regression"][6]) < 5
-        widths = {len(line) for line in out.splitlines()[start - 1 : start + 3]}
-        assert len(widths) == 1  # aligned
-
-        assert str(picture) in out
-        content = picture.read_bytes()
-        assert content.startswith(b"\x89PNG")
-        width, height = struct.unpack(">II", content[16:24])
-        assert width > height > 100
-        assert err.count("Epoch 1: loss ") == 3
-        assert "Epoch" not in out
-
-    def test_recommendations_are_no_training_items(self, data):
-        interactions, titles = demo._load(str(data))
-        train, test = demo.random_train_test_split(interactions, random_state=0)
-        entry = demo._entries(epochs=1, seed=0)[0]
-        entry.model.fit(train)
-        user = demo._user(test, 0)
-        favourites, recommended = demo._recommendations(entry, user, train, test, titles).split("Of the others")
-        seen = {titles[item] for item in train.item_ids[train.user_ids == user]}
-        hits = {titles[item] for item in test.item_ids[test.user_ids == user]}
-        lines = [line for line in recommended.splitlines() if "Film" in line]
-        assert len(lines) == 10
-        for line in lines:
-            film = line[line.index("Film") : line.index(")") + 1]
-            assert film not in seen
-            assert line.endswith("yes" if film in hits else "-")
-        shown = [line.split(maxsplit=1) for line in favourites.splitlines() if "Film" in line]
-        assert {film for _, film in shown} <= seen
-        best = np.sort(train.ratings[train.user_ids == user])[::-1][: len(shown)]
-        assert [float(rating) for rating, _ in shown] == best.tolist()
-
-    def test_few_items_left(self):
-        """The list of recommendations is cut where the films end."""
-        train = Interactions([0, 0, 1], [1, 2, 3], ratings=[5, 4, 3], num_items=5)
-        test = Interactions([0], [4], ratings=[5], num_users=2, num_items=5)
-        entry = demo._entries(epochs=1, seed=0)[0]
-        entry.model.fit(train)
-        text = demo._recommendations(entry, 0, train, test, np.array(["", "A", "B", "C", "D"], object))
-        places = [row for row in words(text.split("Of the others")[1]) if row and row[0].isdigit()]
-        assert sorted(row[1:] for row in places) == [["C", "-"], ["D", "yes"]]
-
-    def test_kernels_are_compiled_before_times_are_taken(self, data, monkeypatch):
-        """Numba's, which rank rows of scores where vectors cannot be ranked in C++."""
-        pytest.importorskip("numba")
-        monkeypatch.setattr(ranking, "_vector_scorer", lambda model: None)
-        from spotfast.parallel import ranks, topk
-
-        def compiled():
-            return [list(kernel._parallel.signatures) for kernel in (ranks.ranks, topk.topk)]
-
-        demo._warm_up()
-        before = compiled()
-        assert all(before)
-        train, test = demo.random_train_test_split(demo._load(str(data))[0], random_state=0)
-        for entry in demo._entries(epochs=1, seed=0):
-            demo._train(entry, train, test)
-        assert compiled() == before
-
-    def test_the_same_seed_gives_the_same(self, data, capsys):
-        def scores():
-            assert main(["demo", "--path", str(data), "--epochs", "1", "--seed", "5"]) == 0
-            out = capsys.readouterr().out
-            rows = [[*row[:2], *row[4:]] for row in words(out) if row[:1] in (["implicit"], ["explicit"])]
-            return rows, out[out.index("User") :]
-
-        assert scores() == scores()
-
-    def test_without_matplotlib(self, data, tmp_path, monkeypatch, capsys):
-        for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-            monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
-        assert main(["demo", "--path", str(data), "--epochs", "1"]) == 0
-        out = capsys.readouterr().out
-        assert "regression" in out
-        assert "pip install 'spotfast[demo]'" in out.splitlines()[-1]
-        assert not list(tmp_path.glob("*.png"))
-
-    @pytest.mark.usefixtures("no_sources")
-    def test_missing_data(self, capsys):
-        assert main(["demo"]) == 1
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("spotfast demo: MovieLens 100K was found in no place and could not be downloaded:")
-        assert "no network in tests" in err
-        assert "SPOTFAST_DATA_DIR" in err
-
-    def test_a_path_without_data(self, tmp_path, capsys):
-        assert main(["demo", "--path", str(tmp_path / "nowhere")]) == 1
-        assert "which does not exist" in capsys.readouterr().err
-
-    def test_a_damaged_archive(self, tmp_path, capsys):
-        (tmp_path / "ml-100k.zip").write_bytes(b"PK, but not really")
-        assert main(["demo", "--path", str(tmp_path)]) == 1
-        assert "is not a whole zip archive" in capsys.readouterr().err
-
-    def test_output_without_a_folder(self, capsys):
-        """This is known before the work begins."""
-        assert main(["demo", "--output", "nowhere/losses.png"]) == 1
-        assert capsys.readouterr() == (
-            "",
-            "spotfast demo: --output must be in a folder that exists, got nowhere/losses.png\n",
-        )
-
-    def test_output_that_cannot_be_written(self, data, tmp_path, capsys):
-        pytest.importorskip("matplotlib")
-        (tmp_path / "folder").mkdir()
-        assert main(["demo", "--path", str(data), "--epochs", "1", "--output", str(tmp_path / "folder")]) == 1
-        out, err = capsys.readouterr()
-        assert "regression" in out
-        assert "spotfast demo: the chart cannot be written: " in err
-
-
-@pytest.mark.parametrize("losses", [[0.5], [0.0, 0.0], [3.0, 2.0, 1.5]])
-def test_chart_of_any_losses(losses, tmp_path):
-    pytest.importorskip("matplotlib")
-    chart.draw([chart.Curve("one", "loss", losses)] * 5, "title", tmp_path / "picture")
-    assert (tmp_path / "picture").read_bytes().startswith(b"\x89PNG")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotfast.evaluation import mrr_score, precision_recall_score, ranking, rmse_score, scoring
+from spotfast.evaluation import mrr_score, precision_recall_score, ranking, scoring
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
 
@@ -264,46 +264,3 @@ class TestBadInput:
     def test_k(self, k, error):
         with pytest.raises(error, match=r"^k must .*integer of at least 1, got"):
             precision_recall_score(Table(ROW), self.ONE, k=k)
-
-
-class Ratings:
-    """Predicts pairs by a function."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def predict(self, users, items):
-        return self.function(users, items)
-
-
-class TestRmse:
-    DATA = Interactions([0, 1, 2], [4, 5, 6], ratings=[1, 3, 5])
-
-    @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.float32, np.float64])
-    def test_value(self, dtype):
-        data = Interactions([0, 1, 2], [4, 5, 6], ratings=np.array([1, 3, 5], dtype))
-        error = rmse_score(Ratings(lambda users, items: (items - users).astype(dtype)), data)  # 4
-        assert type(error) is float
-        assert error == np.sqrt((9 + 1 + 1) / 3)
-
-    @pytest.mark.parametrize(
-        ("predictions", "changed", "message"),
-        [
-            (np.zeros((3, 1)), {}, r"model must predict an array of shape \(3,\), got \(3, 1\)"),
-            (np.zeros(1), {}, r"model must predict an array of shape \(3,\), got \(1,\)"),
-            (np.zeros(3), {"ratings": None}, "ratings are needed"),
-            (np.zeros(3), {"ratings": np.zeros(2)}, r"ratings must have one value per interaction \(3\), got 2"),
-            (np.zeros(3), {"ratings": np.array([0, np.nan, 0])}, "ratings must be finite, got .*nan.* at position 1"),
-            (np.zeros(3), {"user_ids": [], "item_ids": [], "ratings": []}, "test must not be empty"),
-        ],
-    )
-    def test_bad_input(self, predictions, changed, message):
-        data = self.DATA.take(slice(None))
-        for name, value in changed.items():
-            setattr(data, name, value)
-        with pytest.raises(ValueError, match=message):
-            rmse_score(Ratings(lambda users, items: predictions), data)
-
-    def test_no_interactions(self):
-        with pytest.raises(ValueError, match="ratings are needed"):
-            rmse_score(Ratings(None), sp.eye(3).tocsr())

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from spotfast.evaluation import (
     mrr_score,
     precision_recall_score,
+    rmse_score,
     sequence_mrr_score,
     sequence_precision_recall_score,
     sequence_scoring,
 )
+from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions, SequenceInteractions
 from spotfast.sequence.implicit import ImplicitSequenceModel
@@ -149,15 +151,18 @@ def test_shapes():
 
 def test_models_of_users_and_of_sequences_are_told_apart():
     model, test = model_and_sequences()
-    interactions = Interactions([0, 1], [1, 2], num_items=ITEMS)
-    for score in (mrr_score, precision_recall_score):
-        with pytest.raises(TypeError, match="sequence_mrr_score"):
-            score(model, interactions)
-    of_users = ImplicitFactorizationModel(n_iter=1)
-    of_users.fit(interactions)
+    interactions = Interactions([0, 1], [1, 2], ratings=[3, 4], num_items=ITEMS)
+    nobody = Interactions([], [], num_users=2, num_items=ITEMS)
+    for score in (mrr_score, precision_recall_score, rmse_score):
+        for data in (interactions, nobody, test):
+            with pytest.raises(TypeError, match=r"must be one of users, got ImplicitSequ.* use sequence_mrr_score"):
+                score(model, data)
+    for of_users in (ImplicitFactorizationModel(n_iter=1), ExplicitFactorizationModel(n_iter=1)):
+        of_users.fit(interactions)
+        for score in (sequence_mrr_score, sequence_precision_recall_score):
+            with pytest.raises(TypeError, match="predicts users: use mrr_score"):
+                score(of_users, test)
     for score in (sequence_mrr_score, sequence_precision_recall_score):
-        with pytest.raises(TypeError, match="predicts users: use mrr_score"):
-            score(of_users, test)
         with pytest.raises(TypeError, match=r"to_sequence.*use mrr_score"):
             score(model, interactions)
 

@@ -17,16 +17,34 @@ from numpy.typing import NDArray
 from spotfast.cli import chart
 from spotfast.cli.errors import CommandError
 from spotfast.cli.table import table
-from spotfast.cross_validation import random_train_test_split
+from spotfast.cross_validation import random_train_test_split, user_based_train_test_split
 from spotfast.datasets.movielens import get_movielens_dataset, get_movielens_titles
-from spotfast.evaluation import mrr_score, precision_recall_score, rmse_score
+from spotfast.evaluation import mrr_score, precision_recall_score, rmse_score, sequence_mrr_score
 from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
-from spotfast.interactions import Interactions
+from spotfast.interactions import Interactions, SequenceInteractions
+from spotfast.sequence.implicit import ImplicitSequenceModel
 
 RECOMMENDED = 10
 FAVOURITES = 5
-SCORES = ("MRR", "precision@10", "RMSE")
+SEQUENCE_LENGTH = 20
+SCORES = ("MRR", "precision@10", "RMSE", "sequence MRR")
+DemoModel = ImplicitFactorizationModel | ExplicitFactorizationModel | ImplicitSequenceModel
+
+
+@dataclass(frozen=True)
+class Data:
+    """The ratings, split in two ways.
+
+    Attributes:
+        train, test: at random, so that most users are in both, for the factorization models.
+        train_sequences, test_sequences: by user, each user's films in time order, for the sequence model.
+    """
+
+    train: Interactions
+    test: Interactions
+    train_sequences: SequenceInteractions
+    test_sequences: SequenceInteractions
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Entry:
     """A model of the demo.
 
     Attributes:
-        kind: "implicit" or "explicit".
+        kind: "implicit", "explicit" or "sequence".
         loss: the name of its loss.
         title: what readers call it.
         unit: the loss, for the chart's axis.
@@ -45,7 +63,7 @@ class Entry:
     loss: str
     title: str
     unit: str
-    model: ImplicitFactorizationModel | ExplicitFactorizationModel
+    model: DemoModel
 
 
 @dataclass(frozen=True)
@@ -75,16 +93,13 @@ def run(options: argparse.Namespace) -> int:
     if not options.output.absolute().parent.is_dir():
         raise CommandError(f"--output must be in a folder that exists, got {options.output}")
     interactions, titles = _load(options.path)
-    train, test = random_train_test_split(interactions, test_percentage=0.2, random_state=options.seed)
-    print(
-        f"MovieLens 100K: {len(interactions):,} ratings by {len(np.unique(interactions.user_ids)):,} users of "
-        f"{len(np.unique(interactions.item_ids)):,} films, {len(train):,} to train on, {len(test):,} to test",
-        flush=True,
-    )
+    data = _split(interactions, options.seed)
+    print(_description(interactions, data), flush=True)
     _warm_up()
-    results = [_train(entry, train, test) for entry in _entries(options.epochs, options.seed)]
+    results = [_train(entry, data) for entry in _entries(options.epochs, options.seed)]
     print(f"\n{_results_table(results)}\n")
-    print(_recommendations(results[0].entry, _user(test, options.seed), train, test, titles), flush=True)
+    user = _user(data.test, options.seed)
+    print(_recommendations(results[0].entry, user, data.train, data.test, titles), flush=True)
     print(f"\n{_draw(results, options.output)}")
     return 0
 
@@ -114,10 +129,27 @@ def _load(path: str | None) -> tuple[Interactions, NDArray[np.object_]]:
         raise CommandError(str(error)) from error
 
 
+def _split(interactions: Interactions, seed: int) -> Data:
+    train, test = random_train_test_split(interactions, test_percentage=0.2, random_state=seed)
+    some, others = user_based_train_test_split(interactions, test_percentage=0.2, random_state=seed)
+    return Data(train, test, some.to_sequence(SEQUENCE_LENGTH), others.to_sequence(SEQUENCE_LENGTH))
+
+
+def _description(interactions: Interactions, data: Data) -> str:
+    users, films = (len(np.unique(ids)) for ids in (interactions.user_ids, interactions.item_ids))
+    return (
+        f"MovieLens 100K: {len(interactions):,} ratings by {users:,} users of {films:,} films, "
+        f"{len(data.train):,} to train on, {len(data.test):,} to test\n"
+        f"For the LSTM, in time order: sequences of up to {SEQUENCE_LENGTH} films, "
+        f"{len(data.train_sequences):,} to train on, {len(data.test_sequences):,} of other users to test"
+    )
+
+
 def _entries(epochs: int, seed: int) -> list[Entry]:
-    common: dict[str, Any] = {"embedding_dim": 32, "n_iter": epochs, "batch_size": 1024, "random_state": seed}
-    implicit = {**common, "learning_rate": 1e-2, "l2": 1e-6}
-    explicit = {**common, "learning_rate": 1e-3, "l2": 1e-5}
+    common: dict[str, Any] = {"embedding_dim": 32, "n_iter": epochs, "random_state": seed}
+    implicit = {**common, "batch_size": 1024, "learning_rate": 1e-2, "l2": 1e-6}
+    explicit = {**common, "batch_size": 1024, "learning_rate": 1e-3, "l2": 1e-5}
+    sequence = {**common, "batch_size": 256, "learning_rate": 1e-2, "l2": 1e-6}
     return [
         Entry("implicit", "bpr", "BPR", "BPR loss", ImplicitFactorizationModel("bpr", **implicit)),
         Entry(
@@ -134,33 +166,51 @@ def _entries(epochs: int, seed: int) -> list[Entry]:
             "squared error (stars²)",
             ExplicitFactorizationModel("regression", **explicit),
         ),
+        Entry(
+            "sequence",
+            "adaptive_hinge",
+            "LSTM",
+            "adaptive hinge loss",
+            ImplicitSequenceModel("adaptive_hinge", "lstm", **sequence),
+        ),
     ]
 
 
 def _warm_up() -> None:
     """Use everything once, so that no first use is in the times, nor compilation where Numba stands in for C++."""
     print("warming up", file=sys.stderr)
-    tiny = Interactions([0, 0, 1, 1, 2], [0, 1, 1, 2, 3], ratings=np.ones(5, np.float32))
+    tiny = Interactions([0, 0, 1, 1, 2], [1, 2, 2, 3, 4], ratings=np.ones(5, np.float32), timestamps=np.arange(5))
+    sequences = tiny.to_sequence(2)
+    data = Data(tiny, tiny, sequences, sequences)
     for entry in _entries(epochs=1, seed=0):
-        entry.model.fit(tiny)
-        _evaluate(entry, tiny, tiny)
+        _fit(entry, data)
+        _evaluate(entry, data)
 
 
-def _train(entry: Entry, train: Interactions, test: Interactions) -> Result:
+def _train(entry: Entry, data: Data) -> Result:
     print(f"training: {entry.title}", file=sys.stderr)
     started = time.perf_counter()
     with redirect_stdout(sys.stderr):  # losses belong to the progress, standard output to the results
-        entry.model.fit(train, verbose=True)
+        _fit(entry, data, verbose=True)
     trained = time.perf_counter()
-    scores = _evaluate(entry, train, test)
+    scores = _evaluate(entry, data)
     return Result(entry, trained - started, time.perf_counter() - trained, scores)
 
 
-def _evaluate(entry: Entry, train: Interactions, test: Interactions) -> dict[str, float]:
+def _fit(entry: Entry, data: Data, verbose: bool = False) -> None:
+    if isinstance(entry.model, ImplicitSequenceModel):
+        entry.model.fit(data.train_sequences, verbose)
+    else:
+        entry.model.fit(data.train, verbose)
+
+
+def _evaluate(entry: Entry, data: Data) -> dict[str, float]:
+    if isinstance(entry.model, ImplicitSequenceModel):  # nobody rates a film twice
+        return {"sequence MRR": sequence_mrr_score(entry.model, data.test_sequences, exclude_preceding=True).mean()}
     if isinstance(entry.model, ExplicitFactorizationModel):
-        return {"RMSE": rmse_score(entry.model, test)}
-    precision, _ = precision_recall_score(entry.model, test, train, k=10)
-    return {"MRR": mrr_score(entry.model, test, train).mean(), "precision@10": precision.mean()}
+        return {"RMSE": rmse_score(entry.model, data.test)}
+    precision, _ = precision_recall_score(entry.model, data.test, data.train, k=10)
+    return {"MRR": mrr_score(entry.model, data.test, data.train).mean(), "precision@10": precision.mean()}
 
 
 def _results_table(results: Sequence[Result]) -> str:
@@ -169,7 +219,7 @@ def _results_table(results: Sequence[Result]) -> str:
         scores = [f"{result.scores[name]:.4f}" if name in result.scores else "-" for name in SCORES]
         seconds = f"{result.train_seconds:.2f}", f"{result.evaluation_seconds:.3f}"
         rows.append((result.entry.kind, result.entry.loss, *seconds, *scores))
-    return table(rows, "<<>>>>>")
+    return table(rows, "<<>>>>>>")
 
 
 def _user(test: Interactions, seed: int) -> int:

@@ -16,7 +16,7 @@ from spotfast._version import __version__
 from spotfast.cli.errors import CommandError
 
 COMMANDS = {
-    "demo": "train three models on MovieLens 100K, evaluate them, recommend films",
+    "demo": "train four models on MovieLens 100K, evaluate them, recommend films",
     "doctor": "show what is installed, which backend runs each operation, and what is missing",
     "run": "run a program written for Spotlight, unchanged, on spotfast",
 }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spotfast import validation
 from spotfast.evaluation.ranking import blocks
+from spotfast.evaluation.scoring import check_of_users
 from spotfast.interactions import Interactions
 from spotfast.rows import Rows
 
@@ -30,7 +31,7 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
 
     Raises:
         ValueError: for ids beyond the model and for predictions that are NaN, naming the user.
-        TypeError: for arguments without `.tocsr()` or `predict`.
+        TypeError: for arguments without `.tocsr()` or `predict`, and for sequence models.
 
     Example:
         >>> class Popularity:
@@ -39,6 +40,7 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
         >>> mrr_score(Popularity(), Interactions([0, 1], [2, 1], num_items=3))
         array([0.5, 1. ])
     """
+    check_of_users(model, "predict(user)")
     results = [np.zeros(0)]
     for block in blocks(model, test, train):
         sums = np.add.reduceat(1.0 / block.ranks(), block.targets.indptr[:-1])
@@ -66,7 +68,8 @@ def precision_recall_score(
 
     Raises:
         ValueError: for a k below 1, ids beyond the model, and predictions that are NaN, naming the user.
-        TypeError: for arguments without `.tocsr()` or `predict`, and for a k that is not an integer.
+        TypeError: for arguments without `.tocsr()` or `predict`, for sequence models, and for a k that is not an
+            integer.
 
     Example:
         >>> class Popularity:
@@ -75,6 +78,7 @@ def precision_recall_score(
         >>> precision_recall_score(Popularity(), Interactions([0, 1], [2, 1], num_items=3), k=2)
         (array([0.5, 0.5]), array([1., 1.]))
     """
+    check_of_users(model, "predict(user)")
     if np.ndim(k) > 1:
         raise ValueError(f"k must be an integer or a sequence of integers, got shape {np.shape(k)}")
     several = np.ndim(k) > 0
@@ -102,16 +106,27 @@ def rmse_score(model: Any, test: Interactions) -> float:
         The error, in units of the ratings.
 
     Raises:
-        ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each.
+        ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, or if one
+            is NaN, naming the user and the item.
+        TypeError: for a test set that is not `Interactions`, for models without `predict`, and for sequence models.
     """
-    if getattr(test, "ratings", None) is None:
-        raise ValueError("ratings are needed for the error of predicted ratings, got test data without them")
+    check_of_users(model, "predict(user_ids, item_ids)")
+    if not all(hasattr(test, name) for name in ("user_ids", "item_ids", "ratings")):
+        raise TypeError(f"test must be Interactions with ratings, got {type(test).__name__}")
+    if test.ratings is None:
+        raise ValueError(
+            "test must hold ratings to compare the predicted ones with, got interactions with ratings=None"
+        )
     if len(test) == 0:
         raise ValueError("test must not be empty, got 0 interactions")
     ratings = validation.numbers("ratings", test.ratings, len(test)).astype(np.float64)
     predictions = np.asarray(model.predict(test.user_ids, test.item_ids))
     if predictions.shape != ratings.shape:
         raise ValueError(f"model must predict an array of shape {ratings.shape}, got {predictions.shape}")
+    unknown = np.flatnonzero(np.isnan(predictions))
+    if len(unknown):
+        user, item = test.user_ids[unknown[0]], test.item_ids[unknown[0]]
+        raise ValueError(f"the prediction of user {user} for item {item} is NaN: it has no error")
     return float(np.sqrt(((ratings - predictions) ** 2).mean()))
 
 

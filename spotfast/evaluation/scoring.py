@@ -31,19 +31,32 @@ def score_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray
         TypeError: if the model has no `predict` or is one of sequences.
         ValueError: for predictions of different lengths, and for NaN, naming the user.
     """
-    if isinstance(model, ImplicitSequenceModel):
-        raise TypeError(
-            f"model must be one of users, got {type(model).__name__}, which predicts from sequences: "
-            "use sequence_mrr_score or sequence_precision_recall_score"
-        )
-    if not hasattr(model, "predict"):
-        raise TypeError(f"model must have a method predict(user), got {type(model).__name__}")
+    check_of_users(model, "predict(user)")
     blocks = (
         _matrix_blocks(model, users) if has_own_predict(model, FactorizationModel) else _predict_blocks(model, users)
     )
     for block, scores in blocks:
         check_not_nan(scores, "of user", block)
         yield block, scores
+
+
+def check_of_users(model: Any, method: str) -> None:
+    """Raise unless the model can be asked about users.
+
+    Args:
+        model: what was passed.
+        method: how it is asked, as "predict(user)", for the message.
+
+    Raises:
+        TypeError: if it has no `predict` or predicts from sequences.
+    """
+    if isinstance(model, ImplicitSequenceModel):
+        raise TypeError(
+            f"model must be one of users, got {type(model).__name__}, which predicts from sequences: "
+            "use sequence_mrr_score or sequence_precision_recall_score"
+        )
+    if not hasattr(model, "predict"):
+        raise TypeError(f"model must have a method {method}, got {type(model).__name__}")
 
 
 def has_own_predict(model: Any, kind: type[AnyModel]) -> TypeGuard[AnyModel]:

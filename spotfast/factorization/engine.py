@@ -7,15 +7,18 @@ import threading
 import torch
 from torch import nn
 
-from spotfast import backends
-from spotfast.factorization import optimizer_state, recognition
-from spotfast.ops.factorization_epoch import EpochRange, Table, factorization_epoch
-from spotfast.optim import DeferredAdam
+from spotfast.factorization.representations import BilinearNet
+from spotfast.ops.factorization_epoch import factorization_epoch
+from spotfast.ops.tables import EpochRange, EpochResult, Table, UpdateRule
+from spotfast.training import recognition
 from spotfast.training.factorization import FactorizationTask
+from spotfast.training.native import NativeEngine, reporter
 from spotfast.training.progress import Progress
 
+LAYERS = ("user_embeddings", "user_biases", "item_embeddings", "item_biases")
 
-class FactorizationEngine:
+
+class FactorizationEngine(NativeEngine):
     """Trains a plain `BilinearNet` with a plain optimizer.
 
     Args:
@@ -28,51 +31,36 @@ class FactorizationEngine:
         count: the interactions per epoch.
 
     Raises:
-        spotfast.factorization.recognition.NotRecognisedError: if it does not train this; the message says why.
+        NotRecognisedError: if it does not train this; the message says why.
     """
 
     def __init__(
         self, net: nn.Module, optimizer: torch.optim.Optimizer, task: FactorizationTask, batch_size: int
     ) -> None:
+        named = {name: getattr(net, name) for name in LAYERS if hasattr(net, name)}
+        layers = recognition.require_plain(net, BilinearNet, named)
+        for name, layer in zip(named, layers, strict=True):
+            if layer.padding_idx is not None:
+                raise recognition.NotRecognisedError(f"{name} has padding_idx={layer.padding_idx}")
+        super().__init__("factorization_epoch", optimizer, [(layers[0], layers[1]), (layers[2], layers[3])])
         self.count = task.count
-        self._optimizer = optimizer
         self._task = task
         self._batch_size = batch_size
-        self._layers = recognition.tables_of(net)
-        self._weights = [layer.weight for layer in self._layers]
-        if backends.choose("factorization_epoch", self._weights[0].device) != "native":
-            reason = backends.missing("native", self._weights[0].device) or "SPOTFAST_BACKEND=reference is set"
-            raise recognition.NotRecognisedError(f"the C++ engine cannot run: {reason}")
-        optimizer_state.steps_of(optimizer, self._weights)
-        rule = recognition.rule_of(optimizer, self._layers)
-        for weight in self._weights:
-            optimizer_state.state_of(optimizer, rule, weight)
 
     def run(self, epoch: int, progress: Progress, interrupted: threading.Event) -> float:
         """Train for one epoch, as `spotfast.training.loop.Engine` says."""
-        done = 0
+        task = self._task
 
-        def report(positions: int) -> bool:
-            nonlocal done
-            progress.advance(positions - done)
-            done = positions
-            return not interrupted.is_set()
+        def train(tables: list[Table], rule: UpdateRule, steps: int) -> EpochResult:
+            return factorization_epoch(
+                tables[0],
+                tables[1],
+                task.interactions,
+                task.sampling,
+                task.loss_name,
+                rule,
+                EpochRange(task.seed, epoch, self._batch_size, steps),
+                report=reporter(progress, interrupted),
+            )
 
-        if isinstance(self._optimizer, DeferredAdam):
-            self._optimizer.flush()
-        rule = recognition.rule_of(self._optimizer, self._layers)
-        steps = optimizer_state.steps_of(self._optimizer, self._weights)
-        states = [optimizer_state.state_of(self._optimizer, rule, weight) for weight in self._weights]
-        user_vectors, user_biases, item_vectors, item_biases = (weight.detach() for weight in self._weights)
-        result = factorization_epoch(
-            Table(user_vectors, user_biases, states[0], states[1]),
-            Table(item_vectors, item_biases, states[2], states[3]),
-            self._task.interactions,
-            self._task.sampling,
-            self._task.loss_name,
-            rule,
-            EpochRange(self._task.seed, epoch, self._batch_size, steps),
-            report=report,
-        )
-        optimizer_state.set_steps(self._optimizer, rule, self._weights, steps + result.batches)
-        return result.loss
+        return self._train(train)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from spotfast.factorization.engine import FactorizationEngine
-from spotfast.factorization.recognition import NotRecognisedError
 from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Link, Scorer, make_scorer
 from spotfast.interactions import Interactions
@@ -17,7 +14,7 @@ from spotfast.model import Model, check_tables, flat_ids, fresh_array
 from spotfast.training.autograd import AutogradEngine
 from spotfast.training.factorization import ExplicitTask, ImplicitTask
 from spotfast.training.loop import Engine, train
-from spotfast.warnings import PerformanceWarning
+from spotfast.training.recognition import NotRecognisedError
 
 
 class FactorizationModel(Model):
@@ -94,12 +91,7 @@ class FactorizationModel(Model):
         try:
             return FactorizationEngine(self._net, self._optimizer, task, self._batch_size)
         except NotRecognisedError as reason:
-            if self._device.type == "cpu":
-                warnings.warn(
-                    f"training runs through autograd, many times slower than in the C++ engine: {reason}",
-                    PerformanceWarning,
-                    stacklevel=3,
-                )
+            self._warn_of_autograd(reason)
         return AutogradEngine(self._net, self._optimizer, task, self._batch_size)
 
     def _make_net(self, num_users: int, num_items: int) -> nn.Module:

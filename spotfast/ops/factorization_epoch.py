@@ -4,74 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spotfast import backends, validation
-from spotfast.ops import negatives
-from spotfast.ops.philox import check_stream
+from spotfast.ops import negatives, tables
+from spotfast.ops.tables import EpochRange, EpochResult, Table, UpdateRule
 from spotfast.positives import Positives
 from spotfast.reference import factorization_epoch as reference
 
 LOSSES = ("pointwise", "bpr", "hinge", "adaptive_hinge", "regression", "poisson", "logistic")
 LOSSES_OF_RATINGS = ("regression", "poisson", "logistic")
-
-
-@dataclass(frozen=True)
-class UpdateRule:
-    """How rows move along their gradients, with the semantics of the torch optimizer of that name.
-
-    Attributes:
-        name: a key of `STATES`. "adam" is AdamW if `decoupled`; "sgd" has no momentum, "momentum" is SGD with it;
-            "rowwise_adagrad" keeps one sum per row, of the means of its squared gradients.
-        learning_rate: at least 0.
-        betas, eps, weight_decay, decoupled: of Adam. `eps` is that of Adagrad, too; above 0.
-        momentum: of "momentum".
-        lr_decay: of Adagrad.
-    """
-
-    STATES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "adam": ("exp_avg", "exp_avg_sq"),
-        "sparse_adam": ("exp_avg", "exp_avg_sq"),
-        "sgd": (),
-        "momentum": ("momentum_buffer",),
-        "adagrad": ("sum",),
-        "rowwise_adagrad": ("sum",),
-    }
-
-    name: str
-    learning_rate: float
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    decoupled: bool = False
-    momentum: float = 0.0
-    lr_decay: float = 0.0
-
-    @property
-    def states(self) -> tuple[str, ...]:
-        """The names of what the rule keeps, as torch's optimizers call it."""
-        return self.STATES[self.name]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of users or items, and what the update rule keeps for them: float32, contiguous, trained in place.
-
-    Attributes:
-        vectors: (N, D).
-        biases: (N, 1).
-        vector_states: in the order of the rule's names, (N, D); (N, 1) for "rowwise_adagrad".
-        bias_states: likewise, (N, 1).
-    """
-
-    vectors: Tensor
-    biases: Tensor
-    vector_states: tuple[Tensor, ...] = ()
-    bias_states: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,36 +64,6 @@ class NegativeSampling:
             return negatives.unseen(*at, self.positives, users, backend=backend)
         assert self.thresholds is not None
         return negatives.popularity(*at, self.thresholds, self.positives, users, backend=backend)
-
-
-@dataclass(frozen=True)
-class EpochRange:
-    """Which epoch it is, and how it is cut.
-
-    Attributes:
-        seed: of the random stream.
-        epoch: its number.
-        batch_size: interactions per step.
-        steps: that the update rule has taken before.
-    """
-
-    seed: int
-    epoch: int
-    batch_size: int
-    steps: int
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What came of it.
-
-    Attributes:
-        loss: the mean of the losses of the batches.
-        batches: how many steps were taken; fewer than the epoch has if it was stopped.
-    """
-
-    loss: float
-    batches: int
 
 
 def factorization_epoch(
@@ -214,23 +129,12 @@ def _native(
     native = backends.native()
     positives = None if sampling is None else sampling.positives
     thresholds = None if sampling is None or sampling.thresholds is None else sampling.thresholds
-    settings = native.RuleSettings(
-        learning_rate=rule.learning_rate,
-        beta1=rule.betas[0],
-        beta2=rule.betas[1],
-        eps=rule.eps,
-        weight_decay=rule.weight_decay,
-        decoupled=rule.decoupled,
-        momentum=rule.momentum,
-        lr_decay=rule.lr_decay,
-        steps=at.steps,
-    )
     mean, batches = native.factorization_epoch(
-        users=_arrays(users),
-        items=_arrays(items),
+        users=tables.arrays(users),
+        items=tables.arrays(items),
         pairs=interactions.pairs.numpy(),
-        ratings=_array(interactions.ratings),
-        weights=_array(interactions.weights),
+        ratings=tables.array(interactions.ratings),
+        weights=tables.array(interactions.weights),
         sampler=native.Sampler.__members__["none" if sampling is None else sampling.sampler],
         slots=0 if sampling is None else sampling.slots,
         first_item=0 if sampling is None else sampling.first,
@@ -242,21 +146,11 @@ def _native(
         batch_size=at.batch_size,
         loss=native.Loss.__members__[loss],
         rule=native.Rule.__members__[rule.name],
-        rule_settings=settings,
+        rule_settings=tables.native_rule(rule, at.steps),
         threads=backends.num_threads(),
         report=report,
     )
     return EpochResult(mean, batches)
-
-
-def _array(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.detach().numpy()
-
-
-def _arrays(table: Table) -> tuple[Any, ...]:
-    """Vectors, biases, two states of the vectors, two of the biases; None for those that the rule does not keep."""
-    states = [(*own, None, None)[:2] for own in (table.vector_states, table.bias_states)]
-    return tuple(_array(tensor) for tensor in (table.vectors, table.biases, *states[0], *states[1]))
 
 
 def _check(
@@ -269,15 +163,11 @@ def _check(
     at: EpochRange,
 ) -> None:
     validation.choice("loss", loss, LOSSES)
-    validation.choice("rule.name", rule.name, tuple(UpdateRule.STATES))
-    validation.real("rule.learning_rate", rule.learning_rate, 0.0)
-    validation.real("rule.eps", rule.eps, 0.0, exclude_low=True)
-    check_stream(at.seed, at.epoch)
-    validation.integer("at.batch_size", at.batch_size, 1)
-    validation.integer("at.steps", at.steps, 0)
+    tables.check_rule(rule)
+    tables.check_range(at)
     dim = users.vectors.shape[1]
     for name, table in (("users", users), ("items", items)):
-        _check_table(name, table, dim, rule)
+        tables.check_table(name, table, dim, rule)
     of_ratings = loss in LOSSES_OF_RATINGS
     if of_ratings != (sampling is None) or of_ratings != (interactions.ratings is not None):
         needs = "ratings and no sampling" if of_ratings else "sampling and no ratings"
@@ -287,26 +177,6 @@ def _check(
     if sampling is not None and loss != "adaptive_hinge" and sampling.slots != 1:
         raise ValueError(f"sampling.slots must be 1 for loss {loss!r}, got {sampling.slots}")
     _check_interactions(interactions, len(users.vectors), len(items.vectors))
-
-
-def _check_table(name: str, table: Table, dim: int, rule: UpdateRule) -> None:
-    rows = len(table.vectors)
-    state_dim = 1 if rule.name == "rowwise_adagrad" else dim
-    expected = [
-        ("vectors", table.vectors, dim),
-        ("biases", table.biases, 1),
-        *(("vector_states", state, state_dim) for state in table.vector_states),
-        *(("bias_states", state, 1) for state in table.bias_states),
-    ]
-    for part, tensor, columns in expected:
-        if tensor.shape != (rows, columns) or tensor.dtype != torch.float32 or not tensor.is_contiguous():
-            raise ValueError(
-                f"{name}.{part} must be contiguous float32 of shape ({rows}, {columns}), "
-                f"got {tensor.dtype} of shape {tuple(tensor.shape)}, strides {tensor.stride()}"
-            )
-    for part, states in (("vector_states", table.vector_states), ("bias_states", table.bias_states)):
-        if len(states) != len(rule.states):
-            raise ValueError(f"{name}.{part} must be {rule.states} for rule {rule.name!r}, got {len(states)} tensors")
 
 
 def _check_interactions(interactions: TrainingInteractions, num_users: int, num_items: int) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from spotfast.reference import score_loss
+from spotfast.reference import dense_steps, score_loss
 from spotfast.reference.permutation import permutation
 
 if TYPE_CHECKING:
-    from spotfast.ops.factorization_epoch import EpochRange, Table, TrainingInteractions, UpdateRule
+    from spotfast.ops.factorization_epoch import TrainingInteractions
+    from spotfast.ops.tables import EpochRange, Table, UpdateRule
 
 Draw = Callable[[int, int, Tensor], Tensor]  # (start, stop, users (N,)) -> negatives (N, slots)
 
@@ -36,7 +36,7 @@ def factorization_epoch(
     parameters = [users.vectors, users.biases, items.vectors, items.biases]
     leaves = [parameter.detach().requires_grad_() for parameter in parameters]
     states = [users.vector_states, users.bias_states, items.vector_states, items.bias_states]
-    optimizer = _optimizer(rule, leaves, states, at.steps)
+    step = dense_steps.stepper(rule, leaves, states, at.steps)
     count = len(interactions.pairs)
     order = permutation(at.seed, at.epoch, count, 0, count, interactions.pairs.device)
     losses = []
@@ -54,48 +54,8 @@ def factorization_epoch(
         mean = (charged if interactions.weights is None else interactions.weights[batch] * charged).mean()
         gradients = torch.autograd.grad(mean, leaves)
         touched = [user_ids.unique(), user_ids.unique(), candidates.unique(), candidates.unique()]
-        optimizer(gradients, touched)
+        step(gradients, touched)
         losses.append(mean.item())
         if not report(stop):
             break
     return losses
-
-
-def _optimizer(
-    rule: UpdateRule, leaves: list[Tensor], states: list[tuple[Tensor, ...]], steps: int
-) -> Callable[[Any, list[Tensor]], None]:
-    """Return a function that takes a step, from dense gradients and the rows that have one."""
-    if rule.name == "rowwise_adagrad":
-        return partial(_rowwise_adagrad_step, rule, leaves, states)
-    lr, betas, eps = rule.learning_rate, rule.betas, rule.eps
-    made: torch.optim.Optimizer
-    if rule.name == "adam":
-        made = (torch.optim.AdamW if rule.decoupled else torch.optim.Adam)(leaves, lr, betas, eps, rule.weight_decay)
-    elif rule.name == "sparse_adam":
-        made = torch.optim.SparseAdam(leaves, lr, betas, eps)
-    elif rule.name == "adagrad":
-        made = torch.optim.Adagrad(leaves, lr, rule.lr_decay, eps=eps)
-    else:
-        made = torch.optim.SGD(leaves, lr, rule.momentum)
-    for leaf, own in zip(leaves, states, strict=True):
-        count = steps if rule.name == "sparse_adam" else torch.tensor(float(steps))
-        made.state[leaf] = {"step": count, **dict(zip(rule.states, own, strict=True))}
-
-    def step(gradients: Any, touched: list[Tensor]) -> None:
-        for leaf, gradient, rows in zip(leaves, gradients, touched, strict=True):
-            leaf.grad = gradient
-            if rule.name == "sparse_adam":
-                # A sum of zeros is a gradient, too, here.
-                leaf.grad = torch.sparse_coo_tensor(rows.unsqueeze(0), gradient[rows], leaf.shape)
-        made.step()
-
-    return step
-
-
-@torch.no_grad()
-def _rowwise_adagrad_step(
-    rule: UpdateRule, leaves: list[Tensor], states: list[tuple[Tensor, ...]], gradients: Any, touched: list[Tensor]
-) -> None:
-    for leaf, gradient, (sums,) in zip(leaves, gradients, states, strict=True):
-        sums.add_(gradient.square().mean(dim=1, keepdim=True))
-        leaf.sub_(rule.learning_rate * gradient / (sums.sqrt() + rule.eps))

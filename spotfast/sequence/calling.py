@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
@@ -25,7 +27,8 @@ def represent(net: nn.Module, sequences: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: naming the output that does not have one row per sequence.
     """
-    represented: Any = net.user_representation(sequences)  # type: ignore[operator]
+    with _explained("user_representation", sequences=sequences):
+        represented: Any = net.user_representation(sequences)  # type: ignore[operator]
     if not isinstance(represented, tuple | list) or len(represented) != 2:
         raise ValueError(
             f"representation must return a pair (states, final) from user_representation, got {_kind(represented)}"
@@ -45,7 +48,8 @@ def target_scores(net: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: if the network does not give one score per target. Dimensions of size one may be missing.
     """
-    scores: Any = net(states, targets)
+    with _explained("forward", states=states, targets=targets):
+        scores: Any = net(states, targets)
     if not isinstance(scores, Tensor) or scores.squeeze().shape != targets.squeeze().shape:
         raise ValueError(f"representation must return scores of shape {tuple(targets.shape)}, got {_kind(scores)}")
     return scores.reshape(targets.shape)
@@ -64,6 +68,9 @@ def training_scores(net: nn.Module, sequences: Tensor, negatives: Tensor) -> tup
 
     Returns:
         Scores of the items that follow (B, L) and of the negatives (n, B, L), or (1, B, L) for the highest alone.
+
+    Raises:
+        ValueError: for outputs of wrong shapes, and for scores without a gradient.
     """
     states, _ = represent(net, sequences)
     if is_built_in(net):
@@ -73,6 +80,10 @@ def training_scores(net: nn.Module, sequences: Tensor, negatives: Tensor) -> tup
             scores = net.score_candidates(states, torch.cat([sequences.unsqueeze(2), negatives], dim=2))
             return scores[..., 0], scores[..., 1:].permute(2, 0, 1)
     positive = target_scores(net, states, sequences)
+    if not positive.requires_grad:
+        raise ValueError(
+            "representation must return scores that have a gradient, got a tensor with requires_grad=False"
+        )
     slots = negatives.shape[2]
     if slots > 1:
         states = states.repeat(slots, *(1 for _ in states.shape[1:]))
@@ -85,6 +96,21 @@ def _hardest(net: SequenceNet, states: Tensor, negatives: Tensor) -> Tensor:
     """Return the negative with the highest score of the n at every step: (B, L, 1) of (B, L, n)."""
     best = net.score_candidates(states, negatives).argmax(dim=2, keepdim=True)
     return negatives.gather(2, best)
+
+
+@contextmanager
+def _explained(method: str, **tensors: Tensor) -> Iterator[None]:
+    """Say of an error inside a network, as a note, what the network was called with.
+
+    Whether the states fit its `forward`, and its tables the ids, only the network itself can find out.
+    """
+    try:
+        yield
+    except Exception as error:
+        called = ", ".join(f"{name} of shape {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        *_, ids = tensors.values()
+        error.add_note(f"raised in {method} of representation, called with {called}, item ids up to {ids.max()}")
+        raise
 
 
 def _kind(output: Any) -> str:

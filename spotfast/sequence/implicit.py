@@ -14,10 +14,12 @@ from spotfast import losses, validation
 from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
 from spotfast.seeding import RandomStateLike
 from spotfast.sequence.calling import training_scores
+from spotfast.sequence.engine import PoolingEngine
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 from spotfast.sequence.scoring import Scorer, make_scorer
 from spotfast.training.autograd import CHUNK_POSITIONS, AutogradEngine
-from spotfast.training.loop import train
+from spotfast.training.loop import Engine, train
+from spotfast.training.recognition import NotRecognisedError
 from spotfast.training.sequence import Sequences, SequenceTask, check_sequences
 
 NETWORKS: dict[str, type[SequenceNet]] = {
@@ -122,12 +124,8 @@ class ImplicitSequenceModel(Model):
             self._initialize(None, interactions.num_items)
             self.id_map = getattr(interactions, "id_map", None)
         assert self._net is not None
-        ids_per_sequence = interactions.max_sequence_length * (1 + self._slots)
         with self._unless_failed():
-            assert self._optimizer is not None
-            task, at_once = self._task(interactions, self._net), CHUNK_POSITIONS // ids_per_sequence
-            engine = AutogradEngine(self._net, self._optimizer, task, self._batch_size, at_once)
-            train(engine, self.history, self._n_iter, verbose)
+            train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
 
     def predict(self, sequences: ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
         """Predict scores of the items that may come next.
@@ -182,10 +180,22 @@ class ImplicitSequenceModel(Model):
             self._stream_seed,
             self._device,
             self._slots,
+            self._loss,
             score=partial(training_scores, net),
             loss=getattr(losses, f"{self._loss}_loss"),
             several=self._loss == "adaptive_hinge",
         )
+
+    def _engine(self, task: SequenceTask) -> Engine:
+        """Return the C++ engine if it trains this network with this optimizer; autograd for all others."""
+        assert self._net is not None and self._optimizer is not None
+        if isinstance(self._net, PoolNet):
+            try:
+                return PoolingEngine(self._net, self._optimizer, task, self._batch_size)
+            except NotRecognisedError as reason:
+                self._warn_of_autograd(reason)
+        positions_at_once = CHUNK_POSITIONS // (task.length * (1 + task.slots))
+        return AutogradEngine(self._net, self._optimizer, task, self._batch_size, positions_at_once)
 
     def _scorer(self) -> Scorer:
         if self._net is None or self._num_items is None:

@@ -61,6 +61,7 @@ class SequenceTask:
         seed: of the random stream.
         device: where tensors are to be.
         slots: the number of negatives, n.
+        loss_name: what the loss is called, for engines with losses of their own.
         score: scores the items that follow (B, L) and the negatives that the loss looks at (m, B, L), from sequences
             (B, L) and negatives (B, L, n).
         loss: a function of (positive scores (B, L), negative scores, mask). Negative scores are (B, L), or (m, B, L)
@@ -69,6 +70,7 @@ class SequenceTask:
 
     Attributes:
         count: the number of sequences.
+        length: of a sequence.
     """
 
     def __init__(
@@ -78,30 +80,36 @@ class SequenceTask:
         seed: int,
         device: torch.device,
         slots: int,
+        loss_name: str,
         score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         loss: Callable[..., Tensor],
         several: bool,
     ) -> None:
         self.count = len(sequences)
+        self.length = sequences.max_sequence_length
+        self.seed = seed
+        self.slots = slots
+        self.loss_name = loss_name
         self._sequences = sequences
         self._num_items = num_items
-        self._seed = seed
         self._device = device
-        self._slots = slots
         self._score = score
         self._loss = loss
         self._several = several
 
+    def sequences(self, epoch: int, start: int, stop: int) -> NDArray[np.int32]:
+        """Return the sequences at a range of positions of the epoch, (N, L), contiguous."""
+        order = permutation.permutation(self.seed, epoch, self.count, start, stop)
+        return np.ascontiguousarray(self._sequences.rows(order.numpy()), np.int32)
+
     def load(self, epoch: int, start: int, stop: int) -> tuple[Tensor, ...]:
         """Return sequences (N, L) and negatives (N, L, slots)."""
-        order = permutation.permutation(self._seed, epoch, self.count, start, stop)
-        rows = self._sequences.rows(order.numpy())
-        sequences = torch.from_numpy(np.ascontiguousarray(rows)).to(self._device, torch.int64)
-        draws = sequences.shape[1] * self._slots
+        sequences = torch.from_numpy(self.sequences(epoch, start, stop)).to(self._device, torch.int64)
+        draws = sequences.shape[1] * self.slots
         drawn = negatives.uniform(
-            self._seed, epoch, start, stop, draws, self._num_items, first=PADDING_IDX + 1, device=self._device
+            self.seed, epoch, start, stop, draws, self._num_items, first=PADDING_IDX + 1, device=self._device
         )
-        return sequences, drawn.view(*sequences.shape, self._slots)
+        return sequences, drawn.view(*sequences.shape, self.slots)
 
     def loss(self, sequences: Tensor, drawn: Tensor) -> Tensor:
         """Return the mean loss of a batch over the steps where an item follows, not padding; 0 if there are none."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spotfast.factorization.recognition import NotRecognisedError
-from spotfast.ops.factorization_epoch import UpdateRule
+from spotfast.ops.tables import UpdateRule
 from spotfast.optim import DeferredAdam
+from spotfast.training.recognition import NotRecognisedError
 
 
 def state_of(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Which models the engine trains: a plain `BilinearNet` and a plain optimizer whose semantics it has.
+"""Which networks and optimizers the C++ engine trains: plain ones, whose semantics it has.
 
 Recognition is strict. Anything that could change what a step does, be it a subclass, a hook, a frozen table or an
 option that the engine does not have, leaves the model to autograd, and the reason is given.
@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from spotfast.factorization.representations import BilinearNet
 from spotfast.layers import TABLES
-from spotfast.ops.factorization_epoch import UpdateRule
+from spotfast.ops.tables import UpdateRule
 from spotfast.optim import DeferredAdam, RowwiseAdagrad
 
 _OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_zero_grad_pre_hooks")
@@ -26,24 +25,24 @@ class NotRecognisedError(Exception):
     """The engine does not train this; the message says why."""
 
 
-def tables_of(net: nn.Module) -> tuple[nn.Embedding, nn.Embedding, nn.Embedding, nn.Embedding]:
-    """Return the layers of the user vectors, user biases, item vectors and item biases of a plain `BilinearNet`.
+def require_plain(net: nn.Module, kind: type[nn.Module], layers: dict[str, nn.Module]) -> tuple[nn.Embedding, ...]:
+    """Return the tables of a network, if it is just what we made it.
+
+    Args:
+        net: the network.
+        kind: the class that it must be of; a subclass will not do.
+        layers: all its layers, by name.
 
     Raises:
-        NotRecognisedError: for any other network.
+        NotRecognisedError: naming what is not plain.
     """
-    if type(net) is not BilinearNet:
-        raise NotRecognisedError(f"the network is a {type(net).__name__}, not the built-in BilinearNet")
+    if type(net) is not kind:
+        raise NotRecognisedError(f"the network is a {type(net).__name__}, not the built-in {kind.__name__}")
     _require_unchanged("the network", net)
-    named = {name: getattr(net, name) for name in ("user_embeddings", "user_biases", "item_embeddings", "item_biases")}
-    for name, layer in named.items():
-        _require_plain_table(name, layer)
-    user_vectors, user_biases, item_vectors, item_biases = layers = tuple(named.values())
-    if len({layer.weight.data_ptr() for layer in layers}) < len(layers):
+    tables = tuple(_plain_table(name, layer) for name, layer in layers.items())
+    if len({table.weight.data_ptr() for table in tables}) < len(tables):
         raise NotRecognisedError("layers share their weights")
-    if not user_vectors.embedding_dim == item_vectors.embedding_dim or user_biases.embedding_dim != 1:
-        raise NotRecognisedError("user and item vectors are not of one length")
-    return user_vectors, user_biases, item_vectors, item_biases
+    return tables
 
 
 def rule_of(optimizer: torch.optim.Optimizer, layers: tuple[nn.Embedding, ...]) -> UpdateRule:
@@ -74,8 +73,9 @@ def rule_of(optimizer: torch.optim.Optimizer, layers: tuple[nn.Embedding, ...]) 
 
 
 def _require_unchanged(what: str, module: nn.Module) -> None:
-    if "forward" in vars(module) or any(_foreign(hook) for name in _MODULE_HOOKS for hook in _hooks(module, name)):
-        raise NotRecognisedError(f"{what} has hooks")
+    replaced = any(callable(value) for name, value in vars(module).items() if not name.startswith("_"))
+    if replaced or any(_foreign(hook) for name in _MODULE_HOOKS for hook in _hooks(module, name)):
+        raise NotRecognisedError(f"{what} has hooks, or methods of its own")
 
 
 def _hooks(module: nn.Module, name: str) -> list[Any]:
@@ -87,15 +87,14 @@ def _foreign(hook: Any) -> bool:
     return getattr(getattr(hook, "func", None), "__func__", None) is not DeferredAdam._before_lookup
 
 
-def _require_plain_table(name: str, layer: Any) -> None:
+def _plain_table(name: str, layer: nn.Module) -> nn.Embedding:
     if type(layer) not in TABLES:
         raise NotRecognisedError(f"{name} is a {type(layer).__name__}")
+    assert isinstance(layer, nn.Embedding)
     _require_unchanged(name, layer)
-    for option in ("padding_idx", "max_norm"):
-        if getattr(layer, option) is not None:
+    for option, plain in (("max_norm", None), ("scale_grad_by_freq", False)):
+        if getattr(layer, option) != plain:
             raise NotRecognisedError(f"{name} has {option}={getattr(layer, option)}")
-    if layer.scale_grad_by_freq:
-        raise NotRecognisedError(f"{name} has scale_grad_by_freq=True")
     weight = layer.weight
     if weight.dtype != torch.float32 or weight.device.type != "cpu" or not weight.is_contiguous():
         raise NotRecognisedError(f"{name} is {weight.dtype} on {weight.device}, not contiguous float32 on the CPU")
@@ -103,6 +102,7 @@ def _require_plain_table(name: str, layer: Any) -> None:
         raise NotRecognisedError(f"{name} is frozen")
     if any(getattr(weight, hooks, None) for hooks in _PARAMETER_HOOKS):
         raise NotRecognisedError(f"{name} has hooks on its gradient")
+    return layer
 
 
 def _require_gradients_of_kind(kind: type, rule: UpdateRule, sparse: set[bool]) -> None:

@@ -1,0 +1,110 @@
+// A table while it is trained: its rows in blocks, and which of them the batch touches.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <limits>
+
+#include "batch_rows.h"
+#include "row_blocks.h"
+#include "team.h"
+
+namespace spotfast {
+
+constexpr std::chrono::milliseconds kReportEvery{50};  // progress
+
+// Scratch that is read before it is written shows.
+constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
+
+// Biases come one by one: known at compile time for several floats.
+template <class V>
+constexpr bool is_bias(int64_t offset) {
+    return V::kSize == 1 && offset < 0;
+}
+
+// The product of two rows of weights.
+inline float dot(const float* a, const float* b, int64_t width) {
+    Lanes even = Lanes::all(0.0f), odd = even;
+    int64_t i = 0;
+    for (; i + 2 * Lanes::kSize <= width; i += 2 * Lanes::kSize) {
+        even = multiply_add(Lanes::load(a + i), Lanes::load(b + i), even);
+        odd = multiply_add(Lanes::load(a + i + Lanes::kSize), Lanes::load(b + i + Lanes::kSize), odd);
+    }
+    if (i < width) even = multiply_add(Lanes::load(a + i), Lanes::load(b + i), even);
+    return (even + odd).sum();
+}
+
+class TrainedTable {
+  public:
+    // For batches of at most `entries` ids.
+    TrainedTable(const TableView& table, int64_t entries, int members, int threads)
+        : blocks(table, threads), rows(entries, members) {}
+
+    // Brings the rows of the selected entries up to date.
+    template <class Rule>
+    void collect(int member, uint32_t batch, const int32_t* ids, const Rule& rule) {
+        const auto taken = static_cast<uint32_t>(rule.taken());
+        rows.collect(member, blocks, batch, ids, [&](int32_t row, RowHeader& header) {
+            rule.catch_up(blocks.view(row), header.last);
+            header.last = taken;
+        });
+    }
+
+    template <class Rule, class Gradient>
+    void update(int32_t row, const Rule& rule, const Gradient& gradient) const {
+        rule.update(blocks.view(row), gradient);
+        blocks.header(row).last = static_cast<uint32_t>(rule.taken());
+    }
+
+    // Brings every row up to date, on all members; the rule must be restarted, or done with. `visit` is called for
+    // ranges of rows that are.
+    template <class Rule, class Visit>
+    void catch_up_all(Team& team, const Rule& rule, const Visit& visit) const {
+        const int members = team.size();
+        team.run(members, [&](int member) {
+            const int64_t begin = blocks.rows() * member / members, end = blocks.rows() * (member + 1) / members;
+            for (int64_t row = begin; row < end; ++row) {
+                RowHeader& header = blocks.header(row);
+                rule.catch_up(blocks.view(row), header.last);
+                header.last = 0;
+            }
+            visit(begin, end);
+        });
+    }
+
+    // The same, and copies all rows back to where they came from.
+    template <class Rule>
+    void finish(Team& team, const Rule& rule) const {
+        catch_up_all(team, rule, [&](int64_t begin, int64_t end) { blocks.unpack(begin, end); });
+    }
+
+    RowBlocks blocks;
+    BatchRows rows;
+};
+
+// The rows of the selected entries of a batch, asked for from memory one by one while the batch before is computed
+// with.
+class NextRows {
+  public:
+    NextRows(const TrainedTable& table, const int32_t* ids, int member)
+        : blocks_(table.blocks),
+          ids_(ids),
+          entries_(table.rows.entries(member)),
+          count_(ids == nullptr ? 0 : table.rows.entry_count(member)) {}
+
+    int64_t bytes() const { return count_ * blocks_.bytes(); }
+    void drop() { count_ = 0; }
+    // Returns whether there was one left.
+    bool prefetch() {
+        if (done_ >= count_) return false;
+        blocks_.prefetch_row<Prefetch::second_level>(ids_[entries_[done_++]]);
+        return true;
+    }
+
+  private:
+    const RowBlocks& blocks_;
+    const int32_t *ids_, *entries_;
+    int64_t count_, done_ = 0;
+};
+
+}  // namespace spotfast

@@ -1,0 +1,76 @@
+"""What the C++ engines of all models share: the tables of a network, and an optimizer whose part they take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from spotfast import backends
+from spotfast.ops.tables import EpochResult, Table, UpdateRule
+from spotfast.optim import DeferredAdam
+from spotfast.training import optimizer_state, recognition
+from spotfast.training.progress import Progress
+
+
+class NativeEngine:
+    """Trains tables of vectors and biases with the update rule of a plain optimizer.
+
+    Args:
+        operation: what trains them, a key of `spotfast.backends.OPERATIONS`.
+        optimizer: over the tables, and nothing else.
+        layers: pairs of a table of vectors and one of biases.
+
+    Raises:
+        NotRecognisedError: if this engine does not train this; the message says why.
+    """
+
+    def __init__(
+        self, operation: str, optimizer: torch.optim.Optimizer, layers: Sequence[tuple[nn.Embedding, nn.Embedding]]
+    ) -> None:
+        self._optimizer = optimizer
+        self._layers = layers
+        self._all_layers = tuple(layer for pair in layers for layer in pair)
+        self._weights = [layer.weight for layer in self._all_layers]
+        if backends.choose(operation) != "native":
+            reason = backends.missing("native", torch.device("cpu")) or "SPOTFAST_BACKEND=reference is set"
+            raise recognition.NotRecognisedError(f"the C++ engine cannot run: {reason}")
+        for vectors, biases in layers:
+            if vectors.embedding_dim != layers[0][0].embedding_dim or biases.embedding_dim != 1:
+                raise recognition.NotRecognisedError("vectors are not of one length, or biases of more than one column")
+        rule = recognition.rule_of(optimizer, self._all_layers)
+        optimizer_state.steps_of(optimizer, self._weights)
+        self._tables(rule)
+
+    def _train(self, epoch: Callable[[list[Table], UpdateRule, int], EpochResult]) -> float:
+        """Call `epoch(tables, rule, steps taken before)`, which trains in place; return its loss."""
+        if isinstance(self._optimizer, DeferredAdam):
+            self._optimizer.flush()
+        rule = recognition.rule_of(self._optimizer, self._all_layers)
+        steps = optimizer_state.steps_of(self._optimizer, self._weights)
+        result = epoch(self._tables(rule), rule, steps)
+        optimizer_state.set_steps(self._optimizer, rule, self._weights, steps + result.batches)
+        return result.loss
+
+    def _tables(self, rule: UpdateRule) -> list[Table]:
+        tables = []
+        for pair in self._layers:
+            vectors, biases = (layer.weight.detach() for layer in pair)
+            states = [optimizer_state.state_of(self._optimizer, rule, layer.weight) for layer in pair]
+            tables.append(Table(vectors, biases, states[0], states[1]))
+        return tables
+
+
+def reporter(progress: Progress, interrupted: threading.Event) -> Callable[[int], bool]:
+    """Return a function of the positions done so far in the epoch that moves the bar, and says whether to go on."""
+    done = 0
+
+    def report(positions: int) -> bool:
+        nonlocal done
+        progress.advance(positions - done)
+        done = positions
+        return not interrupted.is_set()
+
+    return report

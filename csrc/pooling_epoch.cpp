@@ -16,7 +16,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int32_t kPadding = 0;
-constexpr int64_t kAhead = 8;  // candidates
 
 template <class Rule>
 class PoolingEpoch {
@@ -35,12 +34,17 @@ class PoolingEpoch {
           items_(items, batch_size_ * length_ * candidates_, team_.size(), settings.threads),
           width_(items_.blocks.width()),
           ids_(batch_size_ * length_ * candidates_),
+          step_of_(ids_.size()),
           steps_(batch_size_),
           gradients_(ids_.size(), kPoison),
           losses_(batch_size_),
           states_(batch_size_ * length_ * width_, kPoison),
           input_gradients_(batch_size_ * length_ * width_, kPoison),
-          scratch_(team_.size(), Scratch(length_, candidates_, width_)) {}
+          scratch_(team_.size(), Scratch(length_, candidates_, width_)) {
+        for (size_t entry = 0; entry < step_of_.size(); ++entry) {
+            step_of_[entry] = static_cast<int32_t>(entry / candidates_);
+        }
+    }
 
     EpochResult run(const Report& report) {
         ThreadChoice choice(team_.size());
@@ -66,6 +70,12 @@ class PoolingEpoch {
     }
 
   private:
+    // What a row's gradient is the sum of: of the state that it was scored with, and of its part in later states.
+    struct Term {
+        float factor;
+        const float *state, *input_gradient;
+    };
+
     // Of the steps of one sequence that are not padding.
     struct Scratch {
         Scratch(int64_t length, int64_t candidates, int64_t width)
@@ -75,6 +85,7 @@ class PoolingEpoch {
               sum(width, kPoison) {}
         std::vector<float> scores, gradients, losses, sum;
         std::vector<int64_t> negatives;
+        std::vector<Term> terms;  // of one row
     };
 
     void train(int64_t start, int64_t count, int active) {
@@ -159,33 +170,32 @@ class PoolingEpoch {
     }
 
     void update(uint32_t number, int member) {
+        auto& terms = scratch_[member].terms;
         for (const auto& row : items_.rows.rows(member)) {
-            const auto gradient = [&](auto lanes, int64_t offset) {
+            terms.clear();
+            items_.rows.each(number, row, [&](int64_t entry) {
+                const int64_t step = step_of_[entry];
+                const bool follows = entry == step * candidates_;  // then it is an input of later steps, too
+                if (gradients_[entry] == 0 && !follows) return;
+                terms.push_back(
+                    {gradients_[entry], &states_[step * width_], follows ? &input_gradients_[step * width_] : nullptr});
+            });
+            if (terms.empty() && !Rule::kMovesOnZero) continue;
+            items_.update(row.row, rule_, [&](auto lanes, int64_t offset) {
                 using V = decltype(lanes);
                 V sum = V::all(0.0f);
-                items_.rows.each(number, row, [&](int64_t entry) {
-                    const int64_t step = entry / candidates_;
-                    const V factor = V::all(gradients_[entry]);
+                for (const Term& term : terms) {
+                    const V factor = V::all(term.factor);
                     if (is_bias<V>(offset)) {
                         sum = sum + factor;
-                        return;
+                        continue;
                     }
-                    if (gradients_[entry] != 0) {
-                        sum = multiply_add(factor, V::load(&states_[step * width_ + offset]), sum);
-                    }
-                    if (entry % candidates_ == 0) sum = sum + V::load(&input_gradients_[step * width_ + offset]);
-                });
+                    sum = multiply_add(factor, V::load(term.state + offset), sum);
+                    if (term.input_gradient != nullptr) sum = sum + V::load(term.input_gradient + offset);
+                }
                 return sum;
-            };
-            if (Rule::kMovesOnZero || has_gradient(number, row)) items_.update(row.row, rule_, gradient);
+            });
         }
-    }
-
-    bool has_gradient(uint32_t number, const BatchRows::Entries& row) const {
-        bool found = false;
-        items_.rows.each(number, row,
-                         [&](int64_t entry) { found |= entry % candidates_ == 0 || gradients_[entry] != 0; });
-        return found;
     }
 
     void scale_to(float* to, const float* from, float factor) const {
@@ -206,6 +216,7 @@ class PoolingEpoch {
     TrainedTable items_;
     int64_t width_;
     std::vector<int32_t> ids_;                     // candidates of every step of the batch
+    std::vector<int32_t> step_of_;                 // by candidate
     std::vector<int64_t> steps_;                   // that are not padding, by sequence
     std::vector<float> gradients_;                 // of the candidates' scores
     std::vector<double> losses_;                   // summed, by sequence

@@ -38,7 +38,8 @@ def stepper(
             leaf.grad = gradient
             if rule.name == "sparse_adam":
                 # A sum of zeros is a gradient, too, here.
-                leaf.grad = torch.sparse_coo_tensor(rows.unsqueeze(0), gradient[rows], leaf.shape)
+                indices, values = rows.unsqueeze(0), gradient[rows]
+                leaf.grad = torch.sparse_coo_tensor(indices, values, leaf.shape, check_invariants=True)
         made.step()
 
     return step

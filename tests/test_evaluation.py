@@ -103,7 +103,9 @@ def test_own_models_as_any_model(loss, ranked_from, monkeypatch):
     if ranked_from == "rows":
         monkeypatch.setattr(ranking, "_vector_scorer", lambda model: None)
     rng = np.random.default_rng(0)
-    data = Interactions(rng.integers(0, 9, 80), rng.integers(0, 20, 80), num_users=9, num_items=20)
+    data, train = (
+        Interactions(rng.integers(0, 9, 80), rng.integers(0, 20, 80), num_users=9, num_items=20) for _ in range(2)
+    )
     model = ImplicitFactorizationModel(loss=loss, n_iter=1, embedding_dim=3, random_state=1)
     model.fit(data)
     table = Table(np.stack([model.predict(user) for user in range(9)]))
@@ -111,6 +113,7 @@ def test_own_models_as_any_model(loss, ranked_from, monkeypatch):
     monkeypatch.setattr(ranking, "USERS_AT_ONCE", 4)
     for score in (mrr_score, precision_recall_score):
         np.testing.assert_array_equal(score(model, data), score(table, data))
+        np.testing.assert_array_equal(score(model, data, train), score(table, data, train))
     with pytest.raises(ValueError, match="test must hold users below 9, the size of the model, got 9"):
         mrr_score(model, Interactions([9], [0], num_items=20))
 

@@ -168,7 +168,7 @@ def test_report_ends_it_between_two_batches(monkeypatch):
     """A long epoch, so that there is a report in time; what was trained is what the reference trains."""
     rule, data, asked = RULES["sgd"], sequences(200_000), []
     own = table(rule)
-    result = run(own, rule, data=data, report=lambda done: asked.append(done))  # None is not true
+    result = run(own, rule, data=data, report=asked.append)  # None is not true
     assert len(asked) == 1
     assert asked[0] == 8 * result.batches < len(data)
     twin = table(rule)

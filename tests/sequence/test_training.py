@@ -10,6 +10,7 @@ import torch
 
 from spotfast.interactions import Interactions, SequenceInteractions
 from spotfast.ops import negatives, permutation
+from spotfast.optim import DeferredAdam
 from spotfast.sequence.implicit import NETWORKS, ImplicitSequenceModel
 
 ITEMS, LENGTH, DIM = 23, 6, 5  # as in conftest.py
@@ -124,7 +125,7 @@ def test_fit_twice_is_fit_once(data, fitted, weights_of, representation, sparse)
 
 @pytest.mark.parametrize("loss", ["bpr", "adaptive_hinge"])
 def test_how_much_is_loaded_at_once_does_not_matter(fitted, weights_of, loss, monkeypatch):
-    whole = fitted("lstm", loss=loss)
+    whole = fitted(loss=loss)
     loaded = []
     monkeypatch.setattr("spotfast.sequence.implicit.CHUNK_POSITIONS", 40 * LENGTH * 2)
     load = ImplicitSequenceModel._task
@@ -135,7 +136,7 @@ def test_how_much_is_loaded_at_once_does_not_matter(fitted, weights_of, loss, mo
         return task
 
     monkeypatch.setattr(ImplicitSequenceModel, "_task", watched)
-    assert torch.equal(weights_of(fitted("lstm", loss=loss)), weights_of(whole))
+    assert torch.equal(weights_of(fitted(loss=loss)), weights_of(whole))
     # 40 sequences with one negative make two batches of 16; the 13 with five are fewer than one.
     assert loaded == 2 * ([32, 32, 6] if loss == "bpr" else [16, 16, 16, 16, 6])
 
@@ -144,6 +145,8 @@ def test_how_much_is_loaded_at_once_does_not_matter(fitted, weights_of, loss, mo
 def test_sparse_has_the_results_of_dense_adam(fitted, weights_of, l2):
     dense, sparse = (fitted("lstm", loss="bpr", n_iter=3, l2=l2, sparse=sparse) for sparse in (False, True))
     torch.testing.assert_close(weights_of(sparse), weights_of(dense), rtol=1e-3, atol=1e-4)
+    assert type(sparse._optimizer) is DeferredAdam
+    assert sparse._net.item_embeddings.weight.grad.is_sparse
 
 
 def test_same_seed_same_model_and_no_global_state(data, fitted, weights_of):
@@ -189,7 +192,7 @@ def test_verbose_prints_spotlights_line(data, capsys):
 
 
 def test_interrupt_takes_effect_between_steps(data, fitted, monkeypatch):
-    model, steps = fitted("lstm"), []
+    model, steps = fitted(), []
     step = type(model._optimizer).step
 
     def interrupted(self, closure=None):

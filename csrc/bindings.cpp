@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "factorization_epoch.h"
+#include "mixture_scores.h"
 #include "negatives.h"
 #include "permutation.h"
 #include "philox.h"
@@ -202,6 +203,34 @@ py::tuple py_topk(const Array<float>& user_vectors, const OptionalBiases& user_b
     return py::make_tuple(ids, best);
 }
 
+MixtureShape mixture_shape(const Array<float>& states, const Array<float>& vectors) {
+    return {states.shape(0), states.shape(1) / 2, vectors.shape(1), states.shape(2)};
+}
+
+Array<float> py_mixture_scores(const Array<float>& states, const Array<float>& vectors, int threads) {
+    const MixtureShape shape = mixture_shape(states, vectors);
+    Array<float> scores({shape.steps, shape.candidates});
+    const float *state_data = states.data(), *vector_data = vectors.data();
+    float* data = scores.mutable_data();
+    py::gil_scoped_release release;
+    mixture_scores(state_data, vector_data, shape, threads, data);
+    return scores;
+}
+
+py::tuple py_mixture_gradients(const Array<float>& states, const Array<float>& vectors,
+                               const Array<float>& score_gradients, int threads) {
+    const MixtureShape shape = mixture_shape(states, vectors);
+    Array<float> state_gradients({shape.steps, 2 * shape.mixtures, shape.dim});
+    Array<float> vector_gradients({shape.steps, shape.candidates, shape.dim});
+    const float *state_data = states.data(), *vector_data = vectors.data(), *score_data = score_gradients.data();
+    float *of_states = state_gradients.mutable_data(), *of_vectors = vector_gradients.mutable_data();
+    {
+        py::gil_scoped_release release;
+        mixture_gradients(state_data, vector_data, score_data, shape, threads, of_states, of_vectors);
+    }
+    return py::make_tuple(state_gradients, vector_gradients);
+}
+
 // The states that an update rule does not keep are None.
 using OptionalState = std::optional<Array<float>>;
 using TableArrays = std::tuple<Array<float>, Array<float>, OptionalState, OptionalState, OptionalState, OptionalState>;
@@ -378,5 +407,9 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
           py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(),
           py::arg("excluded_indptr").noconvert(), py::arg("excluded_items").noconvert(), py::arg("k"),
           py::arg("threads"));
+    m.def("mixture_scores", &py_mixture_scores, py::arg("states").noconvert(), py::arg("vectors").noconvert(),
+          py::arg("threads"));
+    m.def("mixture_gradients", &py_mixture_gradients, py::arg("states").noconvert(), py::arg("vectors").noconvert(),
+          py::arg("score_gradients").noconvert(), py::arg("threads"));
     def_training(m);
 }

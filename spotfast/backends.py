@@ -32,6 +32,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "negatives": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "factorization_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "pooling_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
+    "mixture_scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "windows": {"cpu": ("native", "reference")},
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "ranks": {"cpu": ("numba", "reference")},

@@ -140,7 +140,7 @@ def _description(interactions: Interactions, data: Data) -> str:
     return (
         f"MovieLens 100K: {len(interactions):,} ratings by {users:,} users of {films:,} films, "
         f"{len(data.train):,} to train on, {len(data.test):,} to test\n"
-        f"For the LSTM, in time order: sequences of up to {SEQUENCE_LENGTH} films, "
+        f"For the pooling model, in time order: sequences of up to {SEQUENCE_LENGTH} films, "
         f"{len(data.train_sequences):,} to train on, {len(data.test_sequences):,} of other users to test"
     )
 
@@ -169,9 +169,9 @@ def _entries(epochs: int, seed: int) -> list[Entry]:
         Entry(
             "sequence",
             "adaptive_hinge",
-            "LSTM",
+            "Pooling",
             "adaptive hinge loss",
-            ImplicitSequenceModel("adaptive_hinge", "lstm", **sequence),
+            ImplicitSequenceModel("adaptive_hinge", "pooling", **sequence),
         ),
     ]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spotfast import validation
 from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
+from spotfast.ops.mixture_scores import mixture_scores
 from spotfast.sequence_interactions import PADDING_IDX
 
 
@@ -222,7 +223,7 @@ class MixtureLSTMNet(LSTMNet):
         return projected.view(*projected.shape[:2], 2 * self.num_mixtures, self.embedding_dim).permute(0, 2, 3, 1)
 
     def _affinity(self, user_representations: Tensor, vectors: Tensor) -> Tensor:
-        return self._mix(user_representations.permute(0, 3, 1, 2) @ vectors.transpose(-1, -2))  # of [B, L, 2M, C]
+        return mixture_scores(user_representations.permute(0, 3, 1, 2), vectors)  # states as [B, L, 2M, D]
 
     def _item_affinity(self, final: Tensor, vectors: Tensor) -> Tensor:
         products = final.reshape(-1, self.embedding_dim) @ vectors.T  # [N 2M, I]

@@ -45,7 +45,7 @@ def mixture_scores(states: Tensor, vectors: Tensor, *, backend: str = "auto") ->
         raise ValueError(f"vectors must be of shape {expected}, as states, got {tuple(vectors.shape)}")
     backend = backends.choose("mixture_scores", states.device, backend)
     if backend == "native" and states.dtype == vectors.dtype == torch.float32:
-        scores: Tensor = _MixtureScores.apply(states.contiguous(), vectors.contiguous())
+        scores: Tensor = _MixtureScores.apply(states.contiguous(), vectors.contiguous())  # type: ignore[no-untyped-call]
         return scores
     return reference.mixture_scores(states, vectors)
 

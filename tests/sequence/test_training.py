@@ -125,7 +125,7 @@ def test_fit_twice_is_fit_once(data, fitted, weights_of, representation, sparse)
 
 @pytest.mark.parametrize("loss", ["bpr", "adaptive_hinge"])
 def test_how_much_is_loaded_at_once_does_not_matter(fitted, weights_of, loss, monkeypatch):
-    whole = fitted(loss=loss)
+    whole = fitted("lstm", loss=loss)
     loaded = []
     monkeypatch.setattr("spotfast.sequence.implicit.CHUNK_POSITIONS", 40 * LENGTH * 2)
     load = ImplicitSequenceModel._task
@@ -136,7 +136,7 @@ def test_how_much_is_loaded_at_once_does_not_matter(fitted, weights_of, loss, mo
         return task
 
     monkeypatch.setattr(ImplicitSequenceModel, "_task", watched)
-    assert torch.equal(weights_of(fitted(loss=loss)), weights_of(whole))
+    assert torch.equal(weights_of(fitted("lstm", loss=loss)), weights_of(whole))
     # 40 sequences with one negative make two batches of 16; the 13 with five are fewer than one.
     assert loaded == 2 * ([32, 32, 6] if loss == "bpr" else [16, 16, 16, 16, 6])
 
@@ -192,7 +192,7 @@ def test_verbose_prints_spotlights_line(data, capsys):
 
 
 def test_interrupt_takes_effect_between_steps(data, fitted, monkeypatch):
-    model, steps = fitted(), []
+    model, steps = fitted("lstm"), []
     step = type(model._optimizer).step
 
     def interrupted(self, closure=None):

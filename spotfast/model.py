@@ -110,6 +110,7 @@ class Model:
             path: the file; an existing one is replaced.
 
         Raises:
+            FileNotFoundError: if there is no such folder.
             ValueError: if the model has not been fitted, or has raw ids of types that cannot be written down
                 (`spotfast.id_saving.to_tensors` lists those that can).
         """
@@ -204,6 +205,8 @@ class Model:
             )
 
     def _make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        if next(net.parameters(), None) is None:
+            raise ValueError(f"representation must have parameters to train, got a {type(net).__name__} without any")
         if self._optimizer_func is not None:
             optimizer = self._optimizer_func(net.parameters())
             if not isinstance(optimizer, torch.optim.Optimizer):

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spotfast.rows import Rows
+
 
 @dataclass(frozen=True)
 class Positives:
@@ -40,16 +42,8 @@ class Positives:
             >>> positives.indptr.tolist(), positives.items.tolist()
             ([0, 0, 2], [2, 4])
         """
-        import scipy.sparse as sp
-
-        ones = np.ones(len(user_ids), np.int8)
-        matrix = sp.coo_matrix((ones, (user_ids, item_ids)), shape=(num_users, num_items)).tocsr()
-        matrix.sum_duplicates()  # sorts as well
-        return cls(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int32)),
-            num_items,
-        )
+        rows = Rows.from_ids(user_ids, item_ids, num_users, num_items)
+        return cls(torch.from_numpy(rows.indptr), torch.from_numpy(rows.items.astype(np.int32)), num_items)
 
     def counts(self) -> Tensor:
         """Return the number of distinct items of every user, int64 of shape (num_users,)."""

@@ -1,4 +1,4 @@
-"""Rows of sorted, distinct item ids: the test or training items of users, as evaluation needs them."""
+"""Rows of sorted, distinct item ids: the items of users, as evaluation and samplers need them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spotfast import backends, validation
+from spotfast.interactions import Interactions
+
+MOST_COUNTED = 1 << 20  # items that are counted however few interactions there are: 8 MB
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,55 @@ class Rows:
         Raises:
             TypeError: naming the argument, if there is no `.tocsr()`.
         """
+        if isinstance(matrix, Interactions) and type(matrix).tocsr is Interactions.tocsr:
+            matrix.check()
+            return cls.from_ids(matrix.user_ids, matrix.item_ids, matrix.num_users, matrix.num_items)
         if not hasattr(matrix, "tocsr"):
             raise TypeError(f"{name} must be Interactions or a scipy sparse matrix, got {type(matrix).__name__}")
-        csr = matrix.tocsr()
+        return cls._from_csr(matrix.tocsr())
+
+    @classmethod
+    def from_ids(
+        cls,
+        user_ids: NDArray[np.integer[Any]],
+        item_ids: NDArray[np.integer[Any]],
+        num_users: int,
+        num_items: int,
+        *,
+        backend: str = "auto",
+    ) -> Rows:
+        """Collect the distinct items of every user.
+
+        Args:
+            user_ids: (N,) integers in [0, num_users).
+            item_ids: (N,) integers in [0, num_items).
+            num_users: the number of rows.
+            num_items: above every item.
+            backend: "auto", "native" or "reference".
+
+        Raises:
+            ValueError: for ids out of range and for different numbers of users and items.
+
+        Example:
+            >>> Rows.from_ids(np.array([1, 1, 1]), np.array([4, 2, 4]), 2, 5)
+            Rows(indptr=array([0, 0, 2]), items=array([2, 4]))
+        """
+        users = validation.ids("user_ids", user_ids, num_users, "num_users")
+        items = validation.ids("item_ids", item_ids, num_items, "num_items")
+        if len(items) != len(users):
+            raise ValueError(f"item_ids must have the length of user_ids ({len(users)}), got {len(items)}")
+        # The engine that groups histories by user. It counts every item, which few interactions of many are not worth.
+        if backends.choose("windows", "cpu", backend) == "native" and num_items <= max(MOST_COUNTED, len(items)):
+            width = np.int64 if np.int64 in (users.dtype, items.dtype) else np.int32
+            ids = (np.ascontiguousarray(array, width) for array in (users, items))
+            return cls(*backends.native().item_rows(*ids, num_users, num_items, backends.num_threads()))
+        import scipy.sparse as sp
+
+        ones = np.ones(len(users), np.int8)
+        return cls._from_csr(sp.coo_matrix((ones, (users, items)), shape=(num_users, num_items)).tocsr())
+
+    @classmethod
+    def _from_csr(cls, csr: Any) -> Rows:
         if not csr.has_canonical_format:
             csr = csr.copy()
             csr.sum_duplicates()

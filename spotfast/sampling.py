@@ -23,11 +23,16 @@ def sample_items(num_items: int, shape: int | Sequence[int], random_state: Rando
     Returns:
         int64 array of the given shape.
 
+    Raises:
+        ValueError, TypeError: for a value out of range.
+
     Example:
         >>> sample_items(10, (2, 3), random_state=1)
         array([[5, 8, 9],
                [5, 0, 0]])
     """
     num_items = validation.integer("num_items", num_items, 1)
+    for length in shape if isinstance(shape, Sequence) else [shape]:
+        validation.integer("shape", length, 0)
     drawn: Any = integers(as_random_state(random_state), num_items, shape)
     return np.asarray(drawn)

@@ -29,6 +29,8 @@ def save(model: Model, path: Path) -> None:
 
     if model._net is None or model._optimizer is None:
         raise ValueError("the model has not been fitted: there is nothing to save")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path must be in a folder that exists, got {path}")
     optimizer = model._optimizer.state_dict()  # first: it brings deferred rows up to date
     tensors = {f"net.{name}": tensor for name, tensor in model._net.state_dict().items()}
     state_values: dict[str, dict[str, Any]] = {}

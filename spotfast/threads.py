@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from spotfast import validation
-
 _setting: dict[str, int | None] = {"threads": None}
 
 
@@ -22,6 +20,8 @@ def set_num_threads(threads: int | None) -> None:
         1
         >>> set_num_threads(None)
     """
+    from spotfast import validation  # numpy, which importing spotfast does not need
+
     _setting["threads"] = None if threads is None else validation.integer("threads", threads, 1, 1024)
 
 

@@ -448,3 +448,32 @@ def test_tables_passed_in_must_hold_all_ids(make):
         net = BilinearNet(2, 7, embedding_dim=4, **layers)
         with pytest.raises(ValueError, match=message):
             ImplicitFactorizationModel(representation=net).fit(data)
+
+
+def test_errors_inside_anyones_network_say_what_it_was_called_with():
+    class Small(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.items = torch.nn.Embedding(3, 1)
+
+        def forward(self, users, items):
+            return self.items(items).squeeze(1)
+
+    model = ImplicitFactorizationModel(n_iter=1, representation=Small())
+    with pytest.raises(IndexError) as caught:
+        model.fit(data())
+    assert "raised in forward of representation, called with user_ids of shape" in caught.value.__notes__[0]
+
+
+def test_a_network_without_parameters_is_refused():
+    class Constant(torch.nn.Module):
+        def forward(self, users, items):
+            return torch.zeros(len(users))
+
+    with pytest.raises(ValueError, match="representation must have parameters to train, got a Constant"):
+        ImplicitFactorizationModel(representation=Constant()).fit(data())
+
+
+def test_saving_into_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"path must be in a folder that exists, got .*missing"):
+        fitted().save(tmp_path / "missing" / "model")

@@ -103,6 +103,22 @@ class TestUnseen:
 
         check_threads_and_cuts(set_threads, draw, count)
 
+    @pytest.mark.parametrize("slots", [1, 3])
+    def test_many_draws_for_users_in_random_order(self, backend, set_threads, slots):
+        """So many that they are worth sorting by user, with users beyond the number of buckets."""
+        rng = np.random.default_rng(0)
+        lists = [np.flatnonzero(rng.random(40) < 0.3) for _ in range(1000)]
+        positives, count = rows(lists, 40), 600_000 // slots
+        users = torch.from_numpy(rng.integers(0, 1000, count))
+        expected = [
+            negatives.unseen(SEED, 3, start, start + 20_000, slots, positives, users[start : start + 20_000])
+            for start in range(0, count, 20_000)
+        ]
+        for threads in (1, 2):
+            set_threads(threads)
+            drawn = negatives.unseen(SEED, 3, 0, count, slots, positives, users, backend=backend)
+            assert torch.equal(drawn, torch.cat(expected))
+
     def test_distribution(self, backend):
         """Uniform over exactly the items that are left."""
         for user, positives in enumerate(LISTS):

@@ -58,3 +58,9 @@ def test_stream_seeds(make):
     assert all(isinstance(seed, int) and 0 <= seed < 2**63 - 1 for seed in seeds)
     assert [any(seed >> bit & 1 for seed in seeds) for bit in range(64)] == [True] * 63 + [False]
     assert draw_stream_seed(make(3)) == seeds[0]
+
+
+@pytest.mark.parametrize(("shape", "error"), [(-1, ValueError), ((2, -3), ValueError), (1.5, TypeError)])
+def test_bad_shape(shape, error):
+    with pytest.raises(error, match="shape must be an integer"):
+        sample_items(5, shape)

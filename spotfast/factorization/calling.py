@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from spotfast.factorization.representations import BilinearNet
+from spotfast.network_errors import explained
 
 
 def is_plain_bilinear(net: nn.Module) -> bool:
@@ -19,7 +20,8 @@ def pair_scores(net: nn.Module, users: Tensor, items: Tensor) -> Tensor:
     Raises:
         ValueError: if the network does not give one score per pair.
     """
-    scores = net(users, items)
+    with explained("forward", user_ids=users, item_ids=items):
+        scores = net(users, items)
     if not isinstance(scores, Tensor) or scores.numel() != len(users):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(f"representation must return scores of shape ({len(users)},), got {got}")

@@ -238,8 +238,10 @@ def _check_users(users: Tensor, count: int, positives: Positives) -> None:
             f"got {users.dtype} of shape {tuple(users.shape)}"
         )
     num_users = len(positives.indptr) - 1
-    if count and not 0 <= int(users.min()) <= int(users.max()) < num_users:
-        raise ValueError(f"users must be in [0, {num_users}), got {int(users.min())} .. {int(users.max())}")
+    if count:
+        low, high = (int(bound) for bound in torch.aminmax(users))
+        if not 0 <= low <= high < num_users:
+            raise ValueError(f"users must be in [0, {num_users}), got {low} .. {high}")
     full = positives.counts() >= positives.num_items
     if bool(full.any()) and bool(full[users].any()):
         user = int(users[full[users]][0])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from spotfast.network_errors import explained
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 
 BUILT_IN = (PoolNet, LSTMNet, CNNNet, MixtureLSTMNet)
@@ -27,7 +26,7 @@ def represent(net: nn.Module, sequences: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: naming the output that does not have one row per sequence.
     """
-    with _explained("user_representation", sequences=sequences):
+    with explained("user_representation", sequences=sequences):
         represented: Any = net.user_representation(sequences)  # type: ignore[operator]
     if not isinstance(represented, tuple | list) or len(represented) != 2:
         raise ValueError(
@@ -48,7 +47,7 @@ def target_scores(net: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: if the network does not give one score per target. Dimensions of size one may be missing.
     """
-    with _explained("forward", states=states, targets=targets):
+    with explained("forward", states=states, targets=targets):
         scores: Any = net(states, targets)
     if not isinstance(scores, Tensor) or scores.squeeze().shape != targets.squeeze().shape:
         raise ValueError(f"representation must return scores of shape {tuple(targets.shape)}, got {_kind(scores)}")
@@ -96,21 +95,6 @@ def _hardest(net: SequenceNet, states: Tensor, negatives: Tensor) -> Tensor:
     """Return the negative with the highest score of the n at every step: (B, L, 1) of (B, L, n)."""
     best = net.score_candidates(states, negatives).argmax(dim=2, keepdim=True)
     return negatives.gather(2, best)
-
-
-@contextmanager
-def _explained(method: str, **tensors: Tensor) -> Iterator[None]:
-    """Say of an error inside a network, as a note, what the network was called with.
-
-    Whether the states fit its `forward`, and its tables the ids, only the network itself can find out.
-    """
-    try:
-        yield
-    except Exception as error:
-        called = ", ".join(f"{name} of shape {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        *_, ids = tensors.values()
-        error.add_note(f"raised in {method} of representation, called with {called}, item ids up to {ids.max()}")
-        raise
 
 
 def _kind(output: Any) -> str:

@@ -56,6 +56,19 @@ TEST(unseen_negatives_are_unseen_on_any_number_of_threads) {
     }
 }
 
+// So many draws in random order that they are sorted by user, against few at a time, which are not.
+TEST(unseen_negatives_do_not_depend_on_the_number_drawn_at_once) {
+    constexpr int64_t kMany = 100'000, kFew = 1'000;
+    std::vector<int64_t> user_ids(kMany), at_once(kMany * kSlots, -1), in_parts(at_once);
+    for (int64_t i = 0; i < kMany; ++i) user_ids[i] = i * i % 7 % 3;
+    unseen_negatives({9, 1, 0, kMany, kSlots, kItems}, user_ids.data(), kView, 1, at_once.data());
+    for (int64_t start = 0; start < kMany; start += kFew) {
+        const NegativesRequest request{9, 1, start, start + kFew, kSlots, kItems};
+        unseen_negatives(request, user_ids.data() + start, kView, 1, in_parts.data() + start * kSlots);
+    }
+    CHECK(at_once == in_parts);
+}
+
 TEST(popularity_negatives_are_unseen_on_any_number_of_threads) {
     std::vector<uint32_t> thresholds(kItems - 1);
     for (int64_t i = 0; i + 1 < kItems; ++i) thresholds[i] = static_cast<uint32_t>((i + 1) * 0x19999999);

@@ -75,7 +75,7 @@ class Epoch {
                 const auto now = Clock::now();
                 choice.record(std::chrono::duration<double>(now - started).count() / static_cast<double>(end - begin));
                 if (rule_.full()) flush();
-                if (now - reported >= kReportEvery) {
+                if (now - reported >= kReportEvery || start + end == count_) {
                     go_on = report(start + end);
                     reported = now;
                 }

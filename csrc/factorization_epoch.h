@@ -30,7 +30,7 @@ struct EpochResult {
     int64_t batches;  // that were trained: fewer than the epoch has if it was stopped
 };
 
-// Called now and then with the number of positions done; returns whether to go on.
+// Called now and then, and at the end, with the number of positions done; returns whether to go on.
 using Report = std::function<bool(int64_t)>;
 
 // Trains in place. When it returns, stopped or not, every row is up to date.

@@ -60,7 +60,7 @@ class PoolingEpoch {
                 items_.catch_up_all(team_, rule_, [](int64_t, int64_t) {});
                 rule_.restart();
             }
-            if (now - reported >= kReportEvery) {
+            if (now - reported >= kReportEvery || start + count == sequences_.count) {
                 go_on = report(start + count);
                 reported = now;
             }

@@ -47,7 +47,7 @@ def pooling_epoch(
         rule: the update rule.
         at: which epoch, and its batches.
         start: the position of the first sequence in the epoch.
-        report: called now and then with the number of sequences done; returns whether to go on.
+        report: called now and then, and at the end, with the number of sequences done; returns whether to go on.
         backend: "auto", "native" or "reference".
 
     Returns:

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "factorization_epoch.h"
+#include "item_rows.h"
 #include "mixture_scores.h"
 #include "negatives.h"
 #include "permutation.h"
@@ -101,6 +102,28 @@ template <class Id, class Timestamp>
 void def_histories(py::module_& m) {
     m.def("histories", &py_histories<Id, Timestamp>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
           py::arg("timestamps").noconvert(), py::arg("num_users"), py::arg("threads"));
+}
+
+template <class Id>
+py::tuple py_item_rows(const Array<Id>& user_ids, const Array<Id>& item_ids, int64_t num_users, int64_t num_items,
+                       int threads) {
+    const int64_t count = user_ids.size();
+    Array<int64_t> indptr(num_users + 1), items(count);
+    const Id *user_data = user_ids.data(), *item_data = item_ids.data();
+    int64_t *indptr_data = indptr.mutable_data(), *items_data = items.mutable_data();
+    int64_t distinct;
+    {
+        py::gil_scoped_release release;
+        distinct = item_rows(user_data, item_data, count, num_users, num_items, threads, indptr_data, items_data);
+    }
+    if (distinct < count) items.resize({distinct});
+    return py::make_tuple(indptr, items);
+}
+
+template <class Id>
+void def_item_rows(py::module_& m) {
+    m.def("item_rows", &py_item_rows<Id>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
+          py::arg("num_users"), py::arg("num_items"), py::arg("threads"));
 }
 
 py::tuple py_windows(const Array<int64_t>& indptr, const Array<int32_t>& items, int64_t length, int64_t min_length,
@@ -386,6 +409,8 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     def_histories<int32_t, double>(m);
     def_histories<int64_t, int64_t>(m);
     def_histories<int64_t, double>(m);
+    def_item_rows<int32_t>(m);
+    def_item_rows<int64_t>(m);
     m.def("windows", &py_windows, py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("length"),
           py::arg("min_length"), py::arg("step"), py::arg("threads"));
     m.def("window_offsets", &py_window_offsets, py::arg("indptr").noconvert(), py::arg("length"), py::arg("min_length"),

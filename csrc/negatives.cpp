@@ -1,9 +1,12 @@
 #include "negatives.h"
 
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include "parallel_for.h"
 #include "philox.h"
+#include "row_searches.h"
 
 namespace spotfast {
 
@@ -11,89 +14,121 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // draws per thread, at least
 
-const int32_t kNoPositives = INT32_MAX;  // stands for the row of users without positives
-
-// One step of a bisection for every lane: where a row's middle value row[j] - j is <= x, the lane goes right. No step
-// branches on data; a lane whose row is down to one value stands still.
-inline void bisect(const int32_t* const* rows, int32_t* low, int32_t* length, const int32_t* x) {
-#if defined(__AVX2__)
-    for (int lane = 0; lane < kDraws; lane += 8) {
-        const auto load = [&](const int32_t* from) {
-            return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + lane));
-        };
-        const auto store = [&](int32_t* to, __m256i value) {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + lane), value);
-        };
-        const __m256i half = _mm256_srli_epi32(load(length), 1);
-        const __m256i moves = _mm256_cmpgt_epi32(half, _mm256_setzero_si256());  // -1 or 0
-        const __m256i probe = _mm256_add_epi32(_mm256_add_epi32(load(low), half), moves);
-        const auto gather = [&](int first, __m128i index) {  // rows[first + k][index[k]] for four lanes
-            const auto* pointers = reinterpret_cast<const __m256i*>(rows + lane + first);
-            const __m256i offsets = _mm256_slli_epi64(_mm256_cvtepi32_epi64(index), 2);
-            const __m256i addresses = _mm256_add_epi64(_mm256_loadu_si256(pointers), offsets);
-            return _mm256_i64gather_epi32(static_cast<const int*>(nullptr), addresses, 1);
-        };
-        const __m256i values =
-            _mm256_set_m128i(gather(4, _mm256_extracti128_si256(probe, 1)), gather(0, _mm256_castsi256_si128(probe)));
-        const __m256i left = _mm256_cmpgt_epi32(_mm256_sub_epi32(values, probe), load(x));
-        store(low, _mm256_add_epi32(load(low), _mm256_andnot_si256(left, half)));
-        store(length, _mm256_sub_epi32(load(length), half));
+// items[i] = the item of words[i] that users[i] has not: the x-th one, and x + how many of the user's row come before
+// it.
+void find_unseen(const int64_t* users, const uint32_t* words, int size, int64_t num_items,
+                 const PositivesView& positives, int64_t* items) {
+    const auto row = [&](int64_t user) { return positives.items + positives.indptr[user]; };
+    const auto count = [&](int64_t user) { return positives.indptr[user + 1] - positives.indptr[user]; };
+    int32_t x[kDraws] = {};
+    if (std::all_of(users, users + size, [&](int64_t user) { return user == users[0]; })) {
+        const uint64_t left = num_items - count(users[0]);
+        for (int i = 0; i < size; ++i) x[i] = static_cast<int32_t>(below(words[i], left));
+        int32_t before[kDraws];
+        search_row(row(users[0]), count(users[0]), x, before);
+        for (int i = 0; i < size; ++i) items[i] = int64_t{x[i]} + before[i];
+        return;
     }
-#else
-    for (int lane = 0; lane < kDraws; ++lane) {
-        const int32_t half = length[lane] >> 1, probe = low[lane] + half - (half != 0);
-        low[lane] += rows[lane][probe] - probe <= x[lane] ? half : 0;
-        length[lane] -= half;
+    RowSearches searches;
+    for (int i = 0; i < size; ++i) {
+        x[i] = static_cast<int32_t>(below(words[i], num_items - count(users[i])));
+        searches.set(i, row(users[i]), count(users[i]), x[i]);
     }
-#endif
+    searches.run();
+    for (int i = 0; i < size; ++i) items[i] = int64_t{x[i]} + searches.low[i];
 }
-
-// Searches side by side, so that their cache misses overlap: how many of the values row[j] - j of a user's row are <=
-// x.
-struct Searches {
-    const int32_t* rows[kDraws];
-    int32_t low[kDraws], length[kDraws], x[kDraws];
-
-    Searches() {  // lanes that are not used must be readable all the same
-        std::fill(rows, rows + kDraws, &kNoPositives);
-        std::fill(low, low + kDraws, 0);
-        std::fill(length, length + kDraws, 1);
-        std::fill(x, x + kDraws, 0);
-    }
-
-    void set(int lane, uint32_t word, int64_t user, int64_t num_items, const PositivesView& positives) {
-        const int64_t begin = positives.indptr[user], count = positives.indptr[user + 1] - begin;
-        rows[lane] = count == 0 ? &kNoPositives : positives.items + begin;
-        length[lane] = std::max<int32_t>(static_cast<int32_t>(count), 1);
-        x[lane] = static_cast<int32_t>(below(word, num_items - count));
-    }
-
-    // Finds the items, one for each of the first `lanes`: the x-th that is left.
-    void run(int lanes, int64_t* items) {
-        int32_t longest = *std::max_element(length, length + kDraws);
-        for (; longest > 1; longest -= longest >> 1) bisect(rows, low, length, x);
-        for (int lane = 0; lane < lanes; ++lane) {
-            const int32_t last = rows[lane][low[lane]] - low[lane] <= x[lane];
-            items[lane] = int64_t{x[lane]} + low[lane] + last;
-        }
-    }
-};
 
 bool is_positive(int64_t item, int64_t user, const PositivesView& positives) {
     return std::binary_search(positives.items + positives.indptr[user], positives.items + positives.indptr[user + 1],
                               static_cast<int32_t>(item));
 }
 
+// The draws of a request; the first of them is number `origin` of the stream.
+struct RequestDraws {
+    DrawKey key;
+    uint64_t origin;
+    int64_t count;
+
+    explicit RequestDraws(const NegativesRequest& request)
+        : key{request.seed, request.epoch, Stream::negatives},
+          origin(static_cast<uint64_t>(request.start) * request.slots),
+          count((request.stop - request.start) * request.slots) {}
+};
+
 // Calls visit(first, words, count) for the draws of the request in groups, on several threads; `first` counts
 // from the request's first draw.
 template <class Visit>
 void for_request(const NegativesRequest& request, int threads, const Visit& visit) {
-    const DrawKey key{request.seed, request.epoch, Stream::negatives};
-    const uint64_t origin = static_cast<uint64_t>(request.start) * request.slots;
-    const int64_t count = (request.stop - request.start) * request.slots;
-    parallel_for(count, threads, kGrain,
-                 [&](int64_t begin, int64_t end) { for_draws(key, origin, begin, end, visit); });
+    const RequestDraws draws(request);
+    parallel_for(draws.count, threads, kGrain,
+                 [&](int64_t begin, int64_t end) { for_draws(draws.key, draws.origin, begin, end, visit); });
 }
+
+// The users of consecutive draws, without a division for each.
+class DrawUsers {
+  public:
+    DrawUsers(const int64_t* users, int64_t slots, int64_t draw)
+        : user_(users + draw / slots), slots_(slots), slot_(draw % slots) {}
+    int64_t next() {
+        const int64_t user = *user_;
+        if (++slot_ == slots_) {
+            slot_ = 0;
+            ++user_;
+        }
+        return user;
+    }
+
+  private:
+    const int64_t* user_;
+    int64_t slots_, slot_;
+};
+
+// The draws [begin, end) for users in any order: first put in order of user, coarsely, for rows that are near each
+// other to be searched one after another, while they are in cache.
+class SortedDraws {
+  public:
+    static constexpr int64_t kLeast = 1 << 18;  // draws that are worth it
+    static constexpr int64_t kMost = 1 << 21;   // 24 MB
+
+    SortedDraws(const RequestDraws& draws, const int64_t* users, int64_t slots, int64_t begin, int64_t end)
+        : begin_(begin), draws_(end - begin) {
+        const int64_t first = begin / slots, last = (end - 1) / slots;
+        const int64_t most = *std::max_element(users + first, users + last + 1);
+        int shift = 0;
+        while (most >> shift >= kBuckets) ++shift;
+        int64_t free[kBuckets + 1] = {};
+        DrawUsers counted(users, slots, begin), placed(users, slots, begin);
+        for (int64_t i = begin; i < end; ++i) ++free[(counted.next() >> shift) + 1];
+        std::partial_sum(free, free + kBuckets + 1, free);
+        for_draws(draws.key, draws.origin, begin, end, [&](int64_t offset, const uint32_t* words, int size) {
+            for (int i = 0; i < size; ++i) {
+                const int64_t user = placed.next();
+                draws_[free[user >> shift]++] = {static_cast<int32_t>(user), words[i],
+                                                 static_cast<uint32_t>(offset + i - begin)};
+            }
+        });
+    }
+
+    void find_unseen(int64_t num_items, const PositivesView& positives, int64_t* out) const {
+        int64_t users[kDraws], items[kDraws];
+        uint32_t words[kDraws];
+        for (size_t first = 0; first < draws_.size(); first += kDraws) {
+            const int size = static_cast<int>(std::min<size_t>(kDraws, draws_.size() - first));
+            for (int i = 0; i < size; ++i) users[i] = draws_[first + i].user, words[i] = draws_[first + i].word;
+            spotfast::find_unseen(users, words, size, num_items, positives, items);
+            for (int i = 0; i < size; ++i) out[begin_ + draws_[first + i].place] = items[i];
+        }
+    }
+
+  private:
+    static constexpr int64_t kBuckets = 256;
+    struct Draw {
+        int32_t user;
+        uint32_t word, place;
+    };
+    int64_t begin_;
+    std::vector<Draw> draws_;
+};
 
 }  // namespace
 
@@ -106,17 +141,24 @@ void uniform_negatives(const NegativesRequest& request, int64_t first_item, int 
 
 void unseen_negatives(const NegativesRequest& request, const int64_t* users, const PositivesView& positives,
                       int threads, int64_t* out) {
-    for_request(request, threads, [&](int64_t first, const uint32_t* words, int size) {
-        Searches searches;
-        int64_t sample = first / request.slots, slot = first % request.slots;
-        for (int i = 0; i < size; ++i) {
-            searches.set(i, words[i], users[sample], request.num_items, positives);
-            if (++slot == request.slots) {
-                slot = 0;
-                ++sample;
+    const RequestDraws draws(request);
+    const int64_t slots = request.slots;
+    const auto find_in_order = [&](int64_t first, const uint32_t* words, int size) {
+        int64_t own[kDraws];
+        DrawUsers draw_users(users, slots, first);
+        for (int i = 0; i < size; ++i) own[i] = draw_users.next();
+        find_unseen(own, words, size, request.num_items, positives, out + first);
+    };
+    parallel_for(draws.count, threads, kGrain, [&](int64_t begin, int64_t end) {
+        for (int64_t first = begin; first < end; first += SortedDraws::kMost) {
+            const int64_t last = std::min(first + SortedDraws::kMost, end);
+            const int64_t *first_user = users + first / slots, *last_user = users + (last - 1) / slots + 1;
+            if (last - first < SortedDraws::kLeast || std::is_sorted(first_user, last_user)) {
+                for_draws(draws.key, draws.origin, first, last, find_in_order);
+            } else {
+                SortedDraws(draws, users, slots, first, last).find_unseen(request.num_items, positives, out);
             }
         }
-        searches.run(size, out + first);
     });
 }
 
@@ -135,9 +177,7 @@ void popularity_negatives(const NegativesRequest& request, const uint32_t* thres
                 ++key.attempt;
                 word = draw(key, origin + first + i);
                 if (key.attempt == kPopularityAttempts) {
-                    Searches search;
-                    search.set(0, word, user, request.num_items, positives);
-                    search.run(1, &item);
+                    find_unseen(&user, &word, 1, request.num_items, positives, &item);
                     break;
                 }
                 item = std::upper_bound(thresholds, last, word) - thresholds;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "parallel_for.h"
+#include "score_keys.h"
 #include "scores.h"
 
 namespace spotfast {
@@ -12,35 +13,31 @@ namespace spotfast {
 namespace {
 
 constexpr int64_t kUsersAtOnce = 1024;  // share a packed tile, which then costs them nothing
-constexpr int64_t kFewTargets = 3;      // up to here scores are compared as they are
-constexpr float kLevels = 65000.0f;
+constexpr int kTargetsAtOnce = 4;       // share the loads of a tile's keys
 
-// Maps scores to 16 bits such that a higher key means a higher score, whereas equal keys do not mean equal scores.
-// Twice as many keys as scores are compared at once. The levels lie between the user's lowest and highest target.
-struct Quantiser {
-    float low, scale;
-
-    int16_t key(float score) const {
-        // A NaN, an excluded item, gets the lowest key: below all targets.
-        const float level = (score - low) * scale;
-        const float from_below = level > -1.0f ? level : -1.0f;
-        const float clamped = from_below < kLevels + 1.0f ? from_below : kLevels + 1.0f;
-        return static_cast<int16_t>(static_cast<int32_t>(clamped + 1.0f) - 32768);
+// above[j] = how many of the row's keys are above the j-th target's, equal[j] = how many are equal to it. A row has at
+// most INT16_MAX keys: sums as narrow as the keys are what makes SIMD worth it.
+template <int kTargets>
+void compare_keys(const int16_t* row, int64_t count, const int16_t* targets, int16_t* above, int16_t* equal) {
+    int16_t keys[kTargets], more[kTargets] = {}, same[kTargets] = {};
+    for (int j = 0; j < kTargets; ++j) keys[j] = targets[j];
+    for (int64_t i = 0; i < count; ++i) {
+        const int16_t key = row[i];
+        for (int j = 0; j < kTargets; ++j) {
+            more[j] = static_cast<int16_t>(more[j] + (key > keys[j]));
+            same[j] = static_cast<int16_t>(same[j] + (key == keys[j]));
+        }
     }
-};
+    std::copy_n(more, kTargets, above);
+    std::copy_n(same, kTargets, equal);
+}
 
-// The counts of one user's targets.
-struct UserTargets {
-    int64_t begin, end;  // positions in the targets' items
-    Quantiser quantiser;
-    bool quantised;
-};
-
+// The targets of some users. Items are compared with them by key, and by score where a key is equal to the target's.
 class Ranking {
   public:
     Ranking(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& targets,
             const RowsView& excluded, int64_t begin, int64_t end)
-        : targets_(targets), excluded_(excluded), begin_(begin), offset_(targets.indptr[begin]) {
+        : targets_(targets), excluded_(excluded), begin_(begin), end_(end), offset_(targets.indptr[begin]) {
         const int64_t size = targets.indptr[end] - offset_;
         std::vector<int64_t> user_index(size);
         for (int64_t user = begin; user < end; ++user) {
@@ -51,47 +48,26 @@ class Ranking {
         keys_.resize(size);
         above_.resize(size);
         equal_.resize(size);
-        for (int64_t user = begin; user < end; ++user) users_.push_back(prepare(user));
+        for (int64_t user = begin; user < end; ++user) set_keys(targets.indptr[user], targets.indptr[user + 1]);
     }
 
     // Counts a tile's items above each target of a user, and those equal to it.
     void count(int64_t user, int64_t count, const float* row) {
-        const UserTargets& own = users_[user - begin_];
-        if (own.quantised) {
-            for (int64_t i = 0; i < count; ++i) row_keys_[i] = own.quantiser.key(row[i]);
-        }
-        for (int64_t t = own.begin; t < own.end; ++t) {
-            if (own.quantised) {
-                const int16_t key = keys_[t];
-                int16_t above = 0, equal = 0;
-                for (int64_t i = 0; i < count; ++i) {
-                    above = static_cast<int16_t>(above + (row_keys_[i] > key));
-                    equal = static_cast<int16_t>(equal + (row_keys_[i] == key));
-                }
-                if (equal == 0) {
-                    above_[t] += above;
-                    continue;
-                }
-            }
-            const float score = scores_[t];
-            int32_t above = 0, equal = 0;
-            for (int64_t i = 0; i < count; ++i) {
-                above += row[i] > score;
-                equal += row[i] == score;
-            }
-            above_[t] += above;
-            equal_[t] += equal;
-        }
+        int64_t t = targets_.indptr[user] - offset_;
+        const int64_t end = targets_.indptr[user + 1] - offset_;
+        if (t == end) return;
+        score_keys(row, count, scales_[user - begin_], row_keys_);
+        for (; t + kTargetsAtOnce <= end; t += kTargetsAtOnce) count_targets<kTargetsAtOnce>(t, count, row);
+        for (; t < end; ++t) count_targets<1>(t, count, row);
     }
 
     void write(int64_t num_items, double* ranks) const {
-        for (size_t u = 0; u < users_.size(); ++u) {
-            const int64_t user = begin_ + static_cast<int64_t>(u);
+        for (int64_t user = begin_; user < end_; ++user) {
             const int64_t* out = excluded_.items + excluded_.indptr[user];
             const int64_t* out_end = excluded_.items + excluded_.indptr[user + 1];
-            for (int64_t t = users_[u].begin; t < users_[u].end; ++t) {
+            const double last = static_cast<double>(num_items) - static_cast<double>(out_end - out - 1) / 2;
+            for (int64_t t = targets_.indptr[user] - offset_; t < targets_.indptr[user + 1] - offset_; ++t) {
                 const bool is_excluded = std::binary_search(out, out_end, targets_.items[offset_ + t]);
-                const double last = static_cast<double>(num_items) - static_cast<double>(out_end - out - 1) / 2;
                 const double rank = static_cast<double>(above_[t]) + static_cast<double>(equal_[t] + 1) / 2;
                 ranks[offset_ + t] = is_excluded ? last : rank;
             }
@@ -99,21 +75,41 @@ class Ranking {
     }
 
   private:
-    UserTargets prepare(int64_t user) {
-        UserTargets own{targets_.indptr[user] - offset_, targets_.indptr[user + 1] - offset_, {}, false};
-        if (own.end - own.begin <= kFewTargets) return own;
-        const auto [low, high] = std::minmax_element(scores_.begin() + own.begin, scores_.begin() + own.end);
-        const float range = *high - *low;
-        own.quantised = range > 1e-30f;  // or the scale might overflow
-        if (!own.quantised) return own;
-        own.quantiser = {*low, kLevels / range};
-        for (int64_t t = own.begin; t < own.end; ++t) keys_[t] = own.quantiser.key(scores_[t]);
-        return own;
+    // Keys tell apart what lies between a user's lowest and highest target.
+    void set_keys(int64_t begin, int64_t end) {
+        const float *first = &scores_[begin - offset_], *last = first + (end - begin);
+        const auto [low, high] = std::minmax_element(first, last);
+        scales_.push_back(first == last ? KeyScale(0, 0) : KeyScale(*low, *high));
+        score_keys(first, end - begin, scales_.back(), &keys_[begin - offset_]);
+    }
+
+    template <int kTargets>
+    void count_targets(int64_t t, int64_t count, const float* row) {
+        int16_t above[kTargets], equal[kTargets];
+        compare_keys<kTargets>(row_keys_, count, &keys_[t], above, equal);
+        for (int j = 0; j < kTargets; ++j) {
+            if (equal[j] > 0) {
+                count_by_score(t + j, count, row);
+            } else {
+                above_[t + j] += above[j];
+            }
+        }
+    }
+
+    void count_by_score(int64_t t, int64_t count, const float* row) {
+        const float score = scores_[t];
+        int32_t above = 0, equal = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            above += row[i] > score;
+            equal += row[i] == score;
+        }
+        above_[t] += above;
+        equal_[t] += equal;
     }
 
     RowsView targets_, excluded_;
-    int64_t begin_, offset_;
-    std::vector<UserTargets> users_;
+    int64_t begin_, end_, offset_;  // the users, and the first position of their targets
+    std::vector<KeyScale> scales_;
     std::vector<float> scores_;
     std::vector<int16_t> keys_;
     std::vector<int64_t> above_, equal_;

@@ -34,6 +34,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "pooling_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "mixture_scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "windows": {"cpu": ("native", "reference")},
+    "item_rows": {"cpu": ("native", "reference")},
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "ranks": {"cpu": ("numba", "reference")},
     "topk": {"cpu": ("numba", "reference")},

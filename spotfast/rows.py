@@ -70,8 +70,8 @@ class Rows:
         items = validation.ids("item_ids", item_ids, num_items, "num_items")
         if len(items) != len(users):
             raise ValueError(f"item_ids must have the length of user_ids ({len(users)}), got {len(items)}")
-        # The engine that groups histories by user. It counts every item, which few interactions of many are not worth.
-        if backends.choose("windows", "cpu", backend) == "native" and num_items <= max(MOST_COUNTED, len(items)):
+        # The engine counts every item, which few interactions of many are not worth.
+        if backends.choose("item_rows", "cpu", backend) == "native" and num_items <= max(MOST_COUNTED, len(items)):
             width = np.int64 if np.int64 in (users.dtype, items.dtype) else np.int32
             ids = (np.ascontiguousarray(array, width) for array in (users, items))
             return cls(*backends.native().item_rows(*ids, num_users, num_items, backends.num_threads()))

@@ -1,0 +1,90 @@
+// Bisection of several rows side by side, so that their cache misses overlap.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "philox.h"
+
+namespace spotfast {
+
+// How many of a row's values are <= x, for several rows side by side, so that their cache misses overlap. The j-th
+// value of a row is row[j] - j; they ascend.
+struct RowSearches {
+    static constexpr int32_t kEmpty = INT32_MAX;  // stands for a row without values: one that is too large
+
+    const int32_t* rows[kDraws];
+    int32_t low[kDraws], length[kDraws], x[kDraws];
+
+    RowSearches() {  // lanes that are not used must be readable all the same
+        for (int lane = 0; lane < kDraws; ++lane) set(lane, nullptr, 0, 0);
+    }
+
+    void set(int lane, const int32_t* row, int64_t count, int32_t bound) {
+        rows[lane] = count == 0 ? &kEmpty : row;
+        low[lane] = 0;
+        length[lane] = std::max<int32_t>(static_cast<int32_t>(count), 1);
+        x[lane] = bound;
+    }
+
+    void run() {
+        int32_t longest = *std::max_element(length, length + kDraws);
+        for (; longest > 1; longest -= longest >> 1) step();
+        for (int lane = 0; lane < kDraws; ++lane) {
+            low[lane] += rows[lane][low[lane]] - low[lane] <= x[lane];
+        }
+    }
+
+  private:
+    // One step of a bisection for every lane: where the middle value is <= x, the lane goes right. No step branches on
+    // data; a lane whose row is down to one value stands still.
+    void step() {
+#if defined(__AVX2__)
+        for (int lane = 0; lane < kDraws; lane += 8) {
+            const auto load = [&](const int32_t* from) {
+                return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + lane));
+            };
+            const auto store = [&](int32_t* to, __m256i value) {
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + lane), value);
+            };
+            const __m256i half = _mm256_srli_epi32(load(length), 1);
+            const __m256i moves = _mm256_cmpgt_epi32(half, _mm256_setzero_si256());  // -1 or 0
+            const __m256i probe = _mm256_add_epi32(_mm256_add_epi32(load(low), half), moves);
+            const auto gather = [&](int first, __m128i index) {  // rows[first + k][index[k]] for four lanes
+                const auto* pointers = reinterpret_cast<const __m256i*>(rows + lane + first);
+                const __m256i offsets = _mm256_slli_epi64(_mm256_cvtepi32_epi64(index), 2);
+                const __m256i addresses = _mm256_add_epi64(_mm256_loadu_si256(pointers), offsets);
+                return _mm256_i64gather_epi32(static_cast<const int*>(nullptr), addresses, 1);
+            };
+            const __m256i values = _mm256_set_m128i(gather(4, _mm256_extracti128_si256(probe, 1)),
+                                                    gather(0, _mm256_castsi256_si128(probe)));
+            const __m256i left = _mm256_cmpgt_epi32(_mm256_sub_epi32(values, probe), load(x));
+            store(low, _mm256_add_epi32(load(low), _mm256_andnot_si256(left, half)));
+            store(length, _mm256_sub_epi32(load(length), half));
+        }
+#else
+        for (int lane = 0; lane < kDraws; ++lane) {
+            const int32_t half = length[lane] >> 1, probe = low[lane] + half - (half != 0);
+            low[lane] += rows[lane][probe] - probe <= x[lane] ? half : 0;
+            length[lane] -= half;
+        }
+#endif
+    }
+};
+
+// The same for one row that all lanes share: low[lane] = how many values row[j] - j are <= x[lane].
+inline void search_row(const int32_t* row, int64_t count, const int32_t* x, int32_t* low) {
+    std::fill_n(low, kDraws, 0);
+    if (count == 0) return;
+    int32_t length = static_cast<int32_t>(count);
+    for (; length > 1; length -= length >> 1) {
+        const int32_t half = length >> 1;
+        for (int lane = 0; lane < kDraws; ++lane) {
+            const int32_t probe = low[lane] + half - 1;
+            low[lane] += row[probe] - probe <= x[lane] ? half : 0;
+        }
+    }
+    for (int lane = 0; lane < kDraws; ++lane) low[lane] += row[low[lane]] - low[lane] <= x[lane];
+}
+
+}  // namespace spotfast

@@ -1,26 +1,28 @@
 """`fit` on the autograd path against the best plain PyTorch loop of the same algorithm, and against Spotlight's loop.
 
-The plain loop is timed twice in every turn, as two candidates: how far these two are apart is the noise of the
-comparison. Spotlight's loop is there for information.
+The models here have an optimizer of a class that the C++ engine does not know: `bench_factorization_epoch.py` is about
+the engine. The plain loop is timed twice in every turn, as two candidates: how far these two are apart is the noise of
+the comparison. Spotlight's loop is there for information.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import harness
+import loops
 import numpy as np
 import shapes
 import torch
-from torch import Tensor, nn
+from loops import Training
 
-from spotfast import losses
 from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
+from spotfast.warnings import PerformanceWarning
 
-DIM, SLOTS, LEARNING_RATE = 32, 5, 1e-2
 FLOOR = 1.0
 EPOCHS, TURNS = 3, 21
 TOLERANCE = 0.01  # between the epochs' losses, beyond three standard errors: orders and negatives differ
@@ -30,109 +32,25 @@ LOSSES = ("bpr", "adaptive_hinge", "regression")
 Losses = list[float]  # one per epoch
 
 
-class Tables(nn.Module):
-    """Vectors and biases of users and items, initialised as the models' are."""
-
-    def __init__(self, data: Interactions) -> None:
-        super().__init__()
-        self.users, self.items = nn.Embedding(data.num_users, DIM), nn.Embedding(data.num_items, DIM)
-        self.user_biases, self.item_biases = nn.Embedding(data.num_users, 1), nn.Embedding(data.num_items, 1)
-        for vectors in (self.users, self.items):
-            nn.init.normal_(vectors.weight, std=1 / DIM)
-        for biases in (self.user_biases, self.item_biases):
-            nn.init.zeros_(biases.weight)
-
-    def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score pairs."""
-        products = (self.users(users) * self.items(items)).sum(1)
-        return products + self.user_biases(users).squeeze(1) + self.item_biases(items).squeeze(1)
+class UnknownAdam(torch.optim.Adam):
+    """Adam, but the engine cannot know that."""
 
 
-def tensors(data: Interactions) -> tuple[Tensor, Tensor, Tensor]:
-    users, items = (torch.from_numpy(ids.astype(np.int64)) for ids in (data.user_ids, data.item_ids))
-    return users, items, torch.from_numpy(data.ratings)
+def library(data: Interactions, training: Training, epochs: int, seed: int = 0) -> Losses:
+    def optimizer(parameters: object) -> torch.optim.Optimizer:
+        return UnknownAdam(parameters, lr=loops.LEARNING_RATES["adam"], fused=True)
 
-
-def slots_of(loss: str) -> int:
-    return {"bpr": 1, "adaptive_hinge": SLOTS, "regression": 0}[loss]
-
-
-def plain(data: Interactions, loss: str, batch_size: int, epochs: int, seed: int = 0) -> Losses:
-    """Train as an expert would write it: rows gathered once, negatives drawn per epoch, losses read per epoch."""
-    torch.manual_seed(seed)
-    net, slots = Tables(data), slots_of(loss)
-    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
-    users, items, ratings = tensors(data)
-    rng = np.random.default_rng(seed)
-    history = []
-    for _ in range(epochs):
-        order = torch.randperm(len(users))
-        candidates = items[order].unsqueeze(1)
-        if slots:
-            negatives = torch.from_numpy(rng.integers(0, data.num_items, (len(users), slots)))
-            candidates = torch.cat([candidates, negatives], 1)
-        epoch = []
-        columns = users[order], candidates, ratings[order]
-        for batch in zip(*(column.split(batch_size) for column in columns), strict=True):
-            optimizer.zero_grad()
-            value = plain_loss(net, loss, *batch)
-            value.backward()
-            optimizer.step()
-            epoch.append(value.detach())
-        history.append(torch.stack(epoch).mean().item())
-    return history
-
-
-def plain_loss(net: Tables, loss: str, users: Tensor, candidates: Tensor, ratings: Tensor) -> Tensor:
-    flat = candidates.flatten()
-    vectors = net.items(flat).view(*candidates.shape, DIM)
-    scores = (net.users(users).unsqueeze(1) * vectors).sum(2) + net.item_biases(flat).view(candidates.shape)
-    scores = scores + net.user_biases(users)
-    positive, negatives = scores[:, 0], scores[:, 1:]
-    if loss == "regression":
-        return ((ratings - positive) ** 2).mean()
-    if loss == "bpr":
-        return (1 - torch.sigmoid(positive - negatives[:, 0])).mean()
-    return torch.clamp(negatives.max(1).values - positive + 1, min=0).mean()
-
-
-def spotlight(data: Interactions, loss: str, batch_size: int, epochs: int, seed: int = 0) -> Losses:
-    """Train as Spotlight does: the network called twice, negatives drawn and the loss read at every step."""
-    torch.manual_seed(seed)
-    net, slots = Tables(data), slots_of(loss)
-    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=False)
-    random = np.random.RandomState(seed)
-    history = []
-    for _ in range(epochs):
-        order = random.permutation(len(data))
-        columns = tensors(data.take(order))
-        epoch = []
-        for users, items, ratings in zip(*(column.split(batch_size) for column in columns), strict=True):
-            positive = net(users, items)
-            if loss == "regression":
-                value = losses.regression_loss(ratings, positive)
-            else:
-                # Unlike Spotlight, which mixes up users here, slot by slot: at the same cost.
-                drawn = torch.from_numpy(random.randint(0, data.num_items, len(users) * slots, np.int64))
-                negatives = net(users.repeat(slots), drawn).view(slots, -1)
-                function = losses.bpr_loss if loss == "bpr" else losses.adaptive_hinge_loss
-                value = function(positive, negatives[0] if loss == "bpr" else negatives)
-            optimizer.zero_grad()
-            epoch.append(value.item())
-            value.backward()
-            optimizer.step()
-        history.append(float(np.mean(epoch)))
-    return history
-
-
-def library(data: Interactions, loss: str, batch_size: int, epochs: int, seed: int = 0) -> Losses:
-    common = {"embedding_dim": DIM, "n_iter": epochs, "batch_size": batch_size, "learning_rate": LEARNING_RATE}
-    common["random_state"] = seed
-    if loss == "regression":
-        model = ExplicitFactorizationModel(loss, **common)
+    common = {"embedding_dim": loops.DIM, "n_iter": epochs, "batch_size": training.batch_size, "random_state": seed}
+    common["optimizer_func"] = optimizer
+    if training.loss == "regression":
+        model = ExplicitFactorizationModel(training.loss, **common)
     else:
-        model = ImplicitFactorizationModel(loss, **common, num_negative_samples=SLOTS, negatives="uniform")
-    model.fit(data)
+        model = ImplicitFactorizationModel(
+            training.loss, **common, num_negative_samples=training.slots, negatives="uniform"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PerformanceWarning)
+        model.fit(data)
     return model.history.losses
 
 
@@ -167,8 +85,8 @@ def measure(quick: bool) -> Iterator[harness.Case]:
     for loss in LOSSES:
         for batch_size in (1024, 256):
             name = f"{loss}, batch {batch_size}"
-            arguments = data, loss, batch_size, 1 if quick else EPOCHS
-            ours, best, theirs = (partial(train, *arguments) for train in (library, plain, spotlight))
+            arguments = data, Training(loss, batch_size), 1 if quick else EPOCHS
+            ours, best, theirs = (partial(train, *arguments) for train in (library, loops.best, loops.spotlight))
             check(name, ours, [best, theirs])
             first, fit, second, slow = harness.alternate([best, ours, best, theirs], 2 if quick else TURNS)
             yield harness.ratio(f"{name}: plain loop against itself", first, second, None)

@@ -31,6 +31,7 @@ class Shape:
 
 
 MOVIELENS_20M = Shape(users=138_493, items=26_744, median=68, mean=144, fewest=20, flat=50)
+MILLION = Shape(users=1_000_000, items=1_000_000, median=20, mean=40, fewest=1, flat=50)
 MOVIELENS_100K = Shape(users=944, items=1_683, median=65, mean=106, fewest=20, flat=50)
 
 

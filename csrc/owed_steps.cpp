@@ -38,6 +38,8 @@ OwedSteps::OwedSteps(const AdamSettings& settings, int64_t base)
     : settings_(settings),
       beta1_(static_cast<float>(settings.beta1)),
       beta2_(static_cast<float>(settings.beta2)),
+      rest1_(static_cast<float>(1 - settings.beta1)),
+      rest2_(static_cast<float>(1 - settings.beta2)),
       penalty_(settings.decoupled ? 0.0f : static_cast<float>(settings.weight_decay)),
       base_(base),
       powers1_(settings.beta1),
@@ -167,7 +169,7 @@ void OwedSteps::replay(float* weights, float* first, float* second, int64_t last
         v[k] = V::load(second + k * V::kSize);
     }
     const V beta1 = V::all(beta1_), beta2 = V::all(beta2_);
-    const V rest1 = V::all(1 - beta1_), rest2 = V::all(1 - beta2_), penalty = V::all(penalty_);
+    const V rest1 = V::all(rest1_), rest2 = V::all(rest2_), penalty = V::all(penalty_);
     for (int64_t j = 1; j <= count; ++j) {
         const V size = V::all(steps[j].size), eps = V::all(steps[j].eps), shrink = V::all(steps[j].shrink);
         for (int k = 0; k < kTogether; ++k) {

@@ -84,8 +84,8 @@ class OwedSteps {
     void step(V gradient, float* weight, float* first, float* second) const {
         V p = V::load(weight);
         if (penalty_ != 0.0f) gradient = multiply_add(V::all(penalty_), p, gradient);
-        const V m = multiply_add(V::all(beta1_), V::load(first), V::all(1 - beta1_) * gradient);
-        const V v = multiply_add(V::all(beta2_), V::load(second), V::all(1 - beta2_) * gradient * gradient);
+        const V m = multiply_add(V::all(beta1_), V::load(first), V::all(rest1_) * gradient);
+        const V v = multiply_add(V::all(beta2_), V::load(second), V::all(rest2_) * gradient * gradient);
         if (settings_.decoupled) p = p * V::all(now_.shrink);
         p = p - V::all(now_.size) * m / (square_root(v) + V::all(now_.eps));
         p.store(weight);
@@ -109,7 +109,7 @@ class OwedSteps {
     void replay(float* weights, float* first, float* second, int64_t last) const;
 
     AdamSettings settings_;
-    float beta1_, beta2_, penalty_;
+    float beta1_, beta2_, rest1_, rest2_, penalty_;  // rest: 1 - beta, rounded once
     int64_t base_, taken_ = 0;
     bool closed_form_;
     int64_t replayed_;     // missed steps that move a row; later ones are too small to

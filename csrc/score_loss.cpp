@@ -76,7 +76,9 @@ void score_loss(Loss loss, const ScoredSamples& samples) {
         case Loss::adaptive_hinge: {
             const int64_t candidates = samples.candidates;
             return each(samples, [candidates](const float* scores, float, float* gradients) {
-                const float* highest = std::max_element(scores + 1, scores + candidates);
+                const float* highest = std::max_element(scores + 1, scores + candidates, [](float a, float b) {
+                    return a < b || (std::isnan(b) && !std::isnan(a));  // a NaN is the highest: it must not vanish
+                });
                 std::fill(gradients, gradients + candidates, 0.0f);
                 const float pair[2] = {scores[0], *highest};
                 float pair_gradients[2];

@@ -33,6 +33,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "factorization_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "pooling_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "mixture_scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
+    "row_update": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "windows": {"cpu": ("native", "reference")},
     "item_rows": {"cpu": ("native", "reference")},
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},

@@ -17,6 +17,7 @@ from spotfast import validation
 
 SHOWN = 10  # raw ids listed in a message
 NO_PADDING: Any = object()  # None is a value that padding may become
+NO_ID = -1  # where a list of recommendations has ended
 
 _NUMBERS = (bool, int, float, Decimal)
 _SCALARS = (np.number, np.bool_, np.str_, np.bytes_)
@@ -108,37 +109,43 @@ class Ids:
         """Return the raw ids that ids stand for.
 
         Args:
-            ids: integers in [first, size), an array or nested lists of any shape, or one integer.
-            padding: what padding becomes (None, for example) where `first` is 1 and 0 is padding. Default: 0 raises.
+            ids: integers in [first, size), an array or nested lists of any shape, or one integer. -1, which ends lists
+                of recommendations that are shorter than the others, stands for nothing.
+            padding: what padding becomes where `first` is 1 and 0 is padding, and -1 with it. Default: 0 raises, and
+                -1 becomes None.
 
         Returns:
-            A new array of the shape of `ids` and the dtype of `raw`, of objects if `padding` is given; for one
-            integer the raw id itself.
+            A new array of the shape of `ids` and the dtype of `raw`, of objects if `padding` is given or -1 occurs; for
+            one integer the raw id itself.
 
         Raises:
             ValueError: for ids out of range, and for padding unless `padding` says what it becomes.
             TypeError: for ids that are not integers.
 
         Example:
-            >>> Ids(["a", "b"], first=1).to_raw([0, 0, 2], padding="-").tolist()
+            >>> Ids(["a", "b"], first=1).to_raw([0, -1, 2], padding="-").tolist()
             ['-', '-', 'b']
+            >>> Ids([7, 9]).to_raw([1, -1]).tolist()
+            [9, None]
         """
         numbers = validation.as_integers("ids", ids)
-        validation.check_id_range("ids", numbers, self.size, "the number of ids")
+        nothing = numbers == NO_ID
+        validation.check_id_range("ids", np.where(nothing, 0, numbers), self.size, "the number of ids")
         padded = numbers < self.first
-        if padding is NO_PADDING and padded.any():
+        if padding is NO_PADDING and (padded & ~nothing).any():
             raise ValueError(
-                f"ids must be at least {self.first}, got {numbers[padded][0]}, which is padding and stands for "
-                "nothing: say what it becomes, for example padding=None"
+                f"ids must be at least {self.first}, got {numbers[padded & ~nothing][0]}, which is padding and stands "
+                "for nothing: say what it becomes, for example padding=None"
             )
+        blank = padded | nothing
         positions = np.maximum(numbers - self.first, 0)
-        if padding is NO_PADDING:
-            return self._item(int(positions)) if positions.ndim == 0 else self.raw[positions]
-        if positions.ndim == 0:
-            return padding if padded else self._item(int(positions))
-        found = np.full(positions.shape, padding, object)
-        found[~padded] = self.raw[positions[~padded]]
-        return found
+        if positions.ndim == 0 and not blank:
+            return self._item(int(positions))
+        if padding is NO_PADDING and not blank.any():
+            return self.raw[positions]
+        found = np.full(positions.shape, None if padding is NO_PADDING else padding, object)
+        found[~blank] = self.raw[positions[~blank]]
+        return found[()] if found.ndim == 0 else found
 
     def to_id(self, raw: Any, *, name: str = "raw") -> Any:
         """Return the ids of raw ids.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
+from torch.utils.hooks import RemovableHandle
 
 from spotfast import validation
-from spotfast.reference import row_update
+from spotfast.deferred_table import DeferredTable, Settings
 
 
 class DeferredAdam(torch.optim.Optimizer):
@@ -20,20 +22,22 @@ class DeferredAdam(torch.optim.Optimizer):
     Dense Adam moves every row of every embedding table at every step. For tables with sparse gradients this optimizer
     takes a row's zero-gradient steps only when the row is next read: a hook on the layer catches up the ids that are
     about to be looked up. The results are those of dense Adam (`spotfast.reference.row_update` has the formula).
-    Parameters without sparse gradients are updated by Adam as usual.
+    Steps with dense gradients are taken by torch's fused Adam, for tables, too.
+
+    float32 tables on the CPU are worked on in C++, with the same bits for any number of threads; others in PyTorch.
 
     Anything that reads a table's `weight` past its layer (a tied output layer, `copy.deepcopy`, `net.state_dict()`)
     needs `flush()` first. `state_dict()` flushes by itself, and loads into `torch.optim.Adam` over the same parameters.
+    When the optimizer is gone, so are its hooks, and the tables are up to date.
 
     Args:
-        module: the network; its `nn.Embedding` and `nn.EmbeddingBag` layers with `sparse=True` are deferred.
+        module: the network; its `nn.Embedding` and `nn.EmbeddingBag` layers are deferred where they have sparse
+            gradients (`sparse=True`).
         lr: learning rate, at least 0. May be changed between steps, by a scheduler for example.
         betas: decay rates of the two moments, in [0, 1).
         eps: added to the denominator, above 0.
         weight_decay: L2 penalty, as in `torch.optim.Adam` (not decoupled). With it there is no closed form: missed
             steps are replayed, as they are early in training and for unusual betas.
-
-    The implementation is the reference: exact, but for small tables slower than dense Adam.
 
     Raises:
         ValueError, TypeError: for a value out of range.
@@ -63,11 +67,14 @@ class DeferredAdam(torch.optim.Optimizer):
         validation.real("weight_decay", weight_decay, 0.0)
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(module.parameters(), defaults)
-        self._tables: dict[Tensor, _Table] = {}
+        self._tables: dict[Tensor, DeferredTable] = {}
+        hooks = []
         for layer in module.modules():
-            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse:
-                self._tables.setdefault(layer.weight, _Table(layer.weight.shape[0], layer.weight.device, betas))
-                layer.register_forward_pre_hook(partial(self._before_lookup, layer.weight), with_kwargs=True)
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+                table = self._tables.setdefault(layer.weight, DeferredTable(layer.weight))
+                hooks.append(layer.register_forward_pre_hook(partial(table.before_lookup), with_kwargs=True))
+        # A hook holds its table, not this optimizer, which can so go before its module does.
+        weakref.finalize(self, _retire, list(self._tables.values()), hooks).atexit = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -85,22 +92,22 @@ class DeferredAdam(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                if parameter in self._tables:
-                    self._step_table(parameter, group)
+                table = self._tables.get(parameter)
+                if parameter.grad.is_sparse:
+                    if table is None:
+                        raise ValueError(f"sparse gradients must be of layers' tables, got one of {parameter.shape}")
+                    table.step(parameter.grad, self._state_of(parameter), _settings(group), float(group["lr"]))
                 else:
+                    if table is not None:
+                        table.settle()
                     dense.append(parameter)
             self._step_dense(dense, group)
         return loss
 
-    @torch.no_grad()
     def flush(self) -> None:
         """Bring every row of every table up to date, as dense Adam would have it."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                table = self._tables.get(parameter)
-                if table is not None and parameter in self.state:
-                    self._catch_up(parameter, group, torch.arange(len(parameter), device=parameter.device))
-                    table.owed = table.owed.restarted()
+        for table in self._tables.values():
+            table.flush()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in the format of `torch.optim.Adam`, after a `flush`."""
@@ -117,55 +124,18 @@ class DeferredAdam(torch.optim.Optimizer):
             if any(group.get(option) for group in state_dict["param_groups"]):
                 raise ValueError(f"{option} must be False: DeferredAdam has no such option, got a state with it")
         super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            state["step"] = torch.as_tensor(state["step"], device=_counting_device(parameter))
         self.resume()
 
     def resume(self) -> None:
         """Take note that every row of every table is up to date, after the number of steps that the state says."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                table = self._tables.get(parameter)
-                if table is not None:
-                    taken = int(self.state[parameter]["step"]) if parameter in self.state else 0
-                    table.owed = row_update.OwedSteps(group["betas"][0], group["betas"][1], taken)
-                    table.last.fill_(taken)
+        for table in self._tables.values():
+            table.forget()
 
     def __getstate__(self) -> dict[str, Any]:
         self.flush()
         return {**super().__getstate__(), "_tables": self._tables}
-
-    def _before_lookup(self, weight: Tensor, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = args[0] if args else kwargs["input"]
-        for group in self.param_groups:
-            if weight in self.state and any(weight is parameter for parameter in group["params"]):
-                with torch.no_grad():
-                    self._catch_up(weight, group, ids.unique())
-
-    def _step_table(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state, table = self._state_of(parameter), self._tables[parameter]
-        assert parameter.grad is not None
-        if parameter.grad.is_sparse:
-            gradient = parameter.grad.coalesce()
-            rows, values = gradient.indices()[0], gradient.values()
-        else:
-            rows, values = torch.arange(len(parameter), device=parameter.device), parameter.grad
-        row_update.update(
-            parameter,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            table.last,
-            rows,
-            values,
-            table.owed,
-            float(group["lr"]),
-            group["eps"],
-            group["weight_decay"],
-        )
-        state["step"] += 1
-
-    def _catch_up(self, parameter: Tensor, group: dict[str, Any], rows: Tensor) -> None:
-        state, table = self.state[parameter], self._tables[parameter]
-        moments = state["exp_avg"], state["exp_avg_sq"]
-        row_update.catch_up(parameter, *moments, table.last, rows, table.owed, group["eps"], group["weight_decay"])
 
     def _step_dense(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         if not parameters:
@@ -178,6 +148,7 @@ class DeferredAdam(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
+            fused=all(_is_fusible(parameter) for parameter in parameters),
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -190,18 +161,32 @@ class DeferredAdam(torch.optim.Optimizer):
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
         if not state:
-            state["step"] = torch.tensor(0.0)
+            state["step"] = torch.zeros((), device=_counting_device(parameter))
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
 
 
-class _Table:
-    """What a deferred table needs beside its Adam state."""
+def _settings(group: dict[str, Any]) -> Settings:
+    return (float(group["betas"][0]), float(group["betas"][1])), float(group["eps"]), float(group["weight_decay"])
 
-    def __init__(self, rows: int, device: torch.device, betas: tuple[float, float]) -> None:
-        self.last = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.owed = row_update.OwedSteps(*betas)
+
+def _is_fusible(parameter: Tensor) -> bool:
+    """Whether torch has a fused Adam for such parameters."""
+    return parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
+
+
+def _counting_device(parameter: Tensor) -> torch.device:
+    """Where steps are counted: torch's fused Adam does it on the parameter's device."""
+    return parameter.device if _is_fusible(parameter) else torch.device("cpu")
+
+
+def _retire(tables: Iterable[DeferredTable], hooks: Iterable[RemovableHandle]) -> None:
+    """Leave a module as it would be without the hooks of an optimizer."""
+    for table in tables:
+        table.flush()
+    for hook in hooks:
+        hook.remove()
 
 
 class RowwiseAdagrad(torch.optim.Optimizer):

@@ -42,6 +42,15 @@ def test_there_are_benchmarks():
     assert "bench_windows.py" in BENCHMARKS
 
 
+def test_deferred_adam_is_as_exact_as_the_docs_say():
+    script = [sys.executable, FOLDER / "adam_error.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    printed = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout
+    differences = [float(line.split()[1]) for line in printed.splitlines()[1:]]
+    assert len(differences) == 4
+    assert max(differences) < 1e-5
+
+
 def test_quality_prints_a_row_for_every_loss_and_sampler():
     printed = run("quality.py", "--splits", "1")
     rows = [line for line in printed.splitlines() if line.startswith(("| pointwise", "| bpr", "| hinge", "| adaptive"))]

@@ -139,6 +139,13 @@ class TestDoctor:
         if not torch.cuda.is_available():
             assert rows[-1] == ["Nothing", "is", "missing."]
 
+    def test_the_threads_that_were_set(self, report):
+        spotfast.set_num_threads(7)
+        try:
+            assert ["threads", "7", "of"] in [row[:3] for row in words(report())]
+        finally:
+            spotfast.set_num_threads(None)
+
     def test_without_the_extension(self, report, without):
         without("spotfast._native")
         text = report()

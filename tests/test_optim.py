@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 
 import numpy as np
@@ -130,7 +131,10 @@ def test_dense_parameters_are_updated_by_adam():
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
 def test_copies_go_on_alone(duplicate):
-    sparse, _ = twins()
+    check_copies(duplicate, *twins())
+
+
+def check_copies(duplicate, sparse, _):
     optimizer = DeferredAdam(sparse)
     train((sparse,), (optimizer,), 50)
     optimizer.flush()
@@ -155,6 +159,110 @@ def test_copies_go_on_alone(duplicate):
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         DeferredAdam(nn.Embedding(2, 2, sparse=True), **arguments)
+
+
+@pytest.fixture(params=["native", "reference"])
+def float_tables(request, monkeypatch):
+    """`float_tables()`: twins with float32 tables, which C++ works on unless the reference is asked for."""
+    monkeypatch.setenv("SPOTFAST_BACKEND", "auto" if request.param == "native" else "reference")
+    return lambda kind=nn.Embedding: twins(kind, torch.float32)
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_float32_tables(float_tables, kind):
+    """The first test in float32: as near to dense Adam in float64 as dense Adam in float32 is."""
+    sparse, dense = float_tables(kind)
+    truth = copy.deepcopy(dense).double()
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters()), torch.optim.Adam(truth.parameters())
+    train((sparse, dense, truth), optimizers, 700, lambda step: 1e-2 * (0.55 + 0.45 * np.cos(np.pi * step / 700)))
+    optimizers[0].flush()
+    error, allowed = ((layer.weight - truth.weight).abs().max() for layer in (sparse, dense))
+    assert error <= 2 * allowed + 5e-6
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_copies_of_float32_tables_go_on_alone(float_tables, duplicate):
+    check_copies(duplicate, *float_tables())
+
+
+def test_settings_that_change(float_tables):
+    """Steps that were missed before a change are taken with the settings of their time."""
+    sparse, dense = float_tables()
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    for settings in ({"betas": (0.8, 0.99)}, {"eps": 1e-4}, {"weight_decay": 1e-2}, {"weight_decay": 0.0}):
+        train((sparse, dense), optimizers, 40)
+        for optimizer in optimizers:
+            optimizer.param_groups[0].update(settings)
+    train((sparse, dense), optimizers, 40)
+    optimizers[0].flush()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-5)
+
+
+def test_gradients_that_are_dense_now_and_then(float_tables):
+    """A table that is read past its layer, too, or whose layer changes its mind."""
+    sparse, dense = float_tables()
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    for step in range(60):
+        sparse.sparse = step % 20 < 15
+        train((sparse, dense), optimizers, 1, seed=step)
+        assert sparse.weight.grad.is_sparse == sparse.sparse
+    optimizers[0].flush()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-5)
+    assert optimizers[0].state[sparse.weight]["step"] == 60
+
+
+def test_a_padding_row_stays_zero(float_tables):
+    del float_tables  # for the backends
+    layer = nn.Embedding(ROWS, DIM, padding_idx=0, sparse=True)
+    optimizer = DeferredAdam(layer, lr=0.1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        layer(torch.tensor([0, 3, 0, 3])).sum().backward()
+        optimizer.step()
+    optimizer.flush()
+    assert layer.weight[0].abs().sum() == 0
+    assert (layer.weight[3] < layer.weight[4]).any()
+
+
+def test_resuming_after_steps_taken_elsewhere(float_tables):
+    """The state says how many steps were taken; what was owed before is forgotten."""
+    sparse, dense = float_tables()
+    optimizers = DeferredAdam(sparse), torch.optim.Adam(dense.parameters())
+    train((sparse, dense), optimizers, 30)
+    optimizers[0].flush()
+    elsewhere = torch.optim.Adam(sparse.parameters())
+    elsewhere.state, elsewhere.param_groups = optimizers[0].state, [{**elsewhere.param_groups[0], "lr": 1e-2}]
+    sparse.sparse = False
+    train((sparse, dense), (elsewhere, optimizers[1]), 30, seed=2)
+    sparse.sparse = True
+    optimizers[0].resume()
+    train((sparse, dense), optimizers, 30, seed=3)
+    optimizers[0].flush()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-5)
+
+
+def test_an_optimizer_that_goes_leaves_the_table_up_to_date_and_no_hook(float_tables):
+    sparse, dense = float_tables()
+    optimizers = [DeferredAdam(sparse), torch.optim.Adam(dense.parameters())]
+    train((sparse, dense), optimizers, 50)
+    assert len(sparse._forward_pre_hooks) == 1
+    del optimizers
+    gc.collect()
+    assert len(sparse._forward_pre_hooks) == 0
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-5)
+
+
+def test_sparse_gradients_without_a_layer():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(ROWS, DIM))
+
+    net = Bare()
+    optimizer = DeferredAdam(net)
+    nn.functional.embedding(torch.tensor([1]), net.weight, sparse=True).sum().backward()
+    with pytest.raises(ValueError, match="sparse gradients must be of layers' tables"):
+        optimizer.step()
 
 
 def test_parameters_in_place_of_a_module():

@@ -1,4 +1,4 @@
-"""The Python snippets of the README and of the guide run as they are written, one after the other."""
+"""The Python snippets of the README and of the guides run as they are written, one after the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ def snippets(document):
 
 @pytest.mark.parametrize(
     "document",
-    [pytest.param("README.md", marks=pytest.mark.slow), "docs/coming_from_spotlight.md"],  # the README's need data
+    [
+        pytest.param("README.md", marks=pytest.mark.slow),  # its snippets need data
+        "docs/coming_from_spotlight.md",
+        "docs/training.md",
+    ],
 )
 def test_snippets_run(document, run_python, tmp_path):
     settings = {name: value for name, value in os.environ.items() if name.startswith("SPOTFAST_")}  # where data are

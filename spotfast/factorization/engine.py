@@ -12,7 +12,7 @@ from spotfast.ops.factorization_epoch import factorization_epoch
 from spotfast.ops.tables import EpochRange, EpochResult, Table, UpdateRule
 from spotfast.training import recognition
 from spotfast.training.factorization import FactorizationTask
-from spotfast.training.native import NativeEngine, reporter
+from spotfast.training.native import NativeEngine, Reporter
 from spotfast.training.progress import Progress
 
 LAYERS = ("user_embeddings", "user_biases", "item_embeddings", "item_biases")
@@ -49,7 +49,7 @@ class FactorizationEngine(NativeEngine):
 
     def run(self, epoch: int, progress: Progress, interrupted: threading.Event) -> float:
         """Train for one epoch, as `spotfast.training.loop.Engine` says."""
-        task = self._task
+        task, report = self._task, Reporter(progress, interrupted)
 
         def train(tables: list[Table], rule: UpdateRule, steps: int) -> EpochResult:
             return factorization_epoch(
@@ -60,7 +60,7 @@ class FactorizationEngine(NativeEngine):
                 task.loss_name,
                 rule,
                 EpochRange(task.seed, epoch, self._batch_size, steps),
-                report=reporter(progress, interrupted),
+                report=report,
             )
 
-        return self._train(train)
+        return self._train(train, report)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from spotfast import recommendation
 from spotfast.factorization.engine import FactorizationEngine
+from spotfast.factorization.queries import FactorizationQueries
 from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Link, Scorer, make_scorer
 from spotfast.interactions import Interactions
 from spotfast.model import Model, check_tables, flat_ids, fresh_array
+from spotfast.recommendation.queries import PredictedQueries, Queries
+from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.training.autograd import AutogradEngine
 from spotfast.training.factorization import ExplicitTask, ImplicitTask
 from spotfast.training.loop import Engine, train
 from spotfast.training.recognition import NotRecognisedError
+
+NOT_FITTED = "the model has not been fitted: call fit first"
 
 
 class FactorizationModel(Model):
@@ -76,6 +84,71 @@ class FactorizationModel(Model):
             raise ValueError(f"user_ids must be one user, or one per item ({len(items)}), got {len(users)}")
         return fresh_array(scorer.pairs(self._tensor(users), self._tensor(items)))
 
+    def recommend(
+        self,
+        user_ids: int | ArrayLike,
+        k: int = 10,
+        exclude: Any = None,
+        item_ids: int | ArrayLike | None = None,
+        *,
+        memory_budget: int | str | None = None,
+        verbose: bool = False,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the k items with the highest predictions, best first; of equal predictions, the lower id first.
+
+        `spotfast.recommendation` has the same block by block, for results that are too large to hold.
+
+        Args:
+            user_ids: one user, or an array of shape (n,) or (n, 1).
+            k: the length of the lists, at least 1.
+            exclude: what never appears: None; `Interactions`, or a scipy sparse matrix (num_users, num_items), for
+                each user's items in it (the training set, for example); or a sequence of n arrays of items.
+            item_ids: the only items to choose from, in any order; repetitions count once. Default: all.
+            memory_budget: bytes, or a text as "512MB", for the result and what it takes to make it. Default: the
+                result and about 100 MB.
+            verbose: show a progress bar on standard error.
+
+        Returns:
+            (ids, scores), int64 and float32 of shape (n, k), or (k,) for one user: scores are those of `predict`. The
+            id -1 and the score -inf where fewer than k items are left; `id_map.items.to_raw(ids)` has None there.
+            Padding (item 0 in models with an `id_map`) is never recommended.
+
+        Raises:
+            ValueError: if the model has not been fitted, for ids beyond it, a k below 1, a budget that is too small,
+                and for predictions that are NaN, naming the user.
+            TypeError: for ids that are not integers, and for any other kind of `exclude`.
+        """
+        return recommendation.recommend(
+            self, user_ids, k, exclude, item_ids, memory_budget=memory_budget, verbose=verbose
+        )
+
+    def similar_items(
+        self, item_ids: int | ArrayLike, k: int = 10, metric: str = "cosine"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the items with the vectors most similar to those of some items, themselves left out.
+
+        Args:
+            item_ids: one item, or an array of shape (n,).
+            k: the length of the lists, at least 1.
+            metric: "cosine" or "dot", the product of the vectors; biases have no part in it.
+
+        Returns:
+            (ids, similarities), int64 and float32 of shape (n, k), or (k,) for one item; best first, of equal
+            similarities the lower id first. -1 and -inf where fewer than k items are left.
+
+        Raises:
+            ValueError: if the model has not been fitted, for ids beyond it and padding, a k below 1, another metric.
+            TypeError: for ids that are not integers, and for networks without a method `item_vectors`.
+        """
+        vectors = self._vectors("item_vectors", self._num_items)
+        return most_similar("item_ids", item_ids, vectors, k, metric, self._first_item)
+
+    def similar_users(
+        self, user_ids: int | ArrayLike, k: int = 10, metric: str = "cosine"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the users with the vectors most similar to those of some users: as `similar_items`."""
+        return most_similar("user_ids", user_ids, self._vectors("user_vectors", self._num_users), k, metric)
+
     @property
     def _link(self) -> Link | None:
         """The function from the network's scores to predictions; None if they are the same."""
@@ -99,8 +172,28 @@ class FactorizationModel(Model):
 
     def _scorer(self) -> Scorer:
         if self._net is None or self._num_items is None:
-            raise ValueError("the model has not been fitted: call fit first")
+            raise ValueError(NOT_FITTED)
         return make_scorer(self._net, self._num_items, self._link, self._first_item)
+
+    def _queries(self, user_ids: int | ArrayLike) -> Queries:
+        """Return the users as `spotfast.recommendation` takes them."""
+        scorer = self._scorer()
+        assert self._num_users is not None and self._num_items is not None
+        alone = np.ndim(user_ids) == 0
+        users = flat_ids("user_ids", user_ids, self._num_users, "num_users").astype(np.int64)
+        queries: Queries
+        if type(self).predict is FactorizationModel.predict and "predict" not in vars(self):
+            queries = FactorizationQueries(scorer, users, alone, self._num_items, self._first_item, self._device)
+        else:
+            queries = PredictedQueries(users, alone, self.predict, self._first_item)
+        queries.id_map = self.id_map
+        return queries
+
+    def _vectors(self, name: str, size: int | None) -> Tensor:
+        """Return the network's vectors of all items or users."""
+        if self._net is None or size is None:
+            raise ValueError(NOT_FITTED)
+        return table_of(self._net, name, getattr(self._net, name, None), size)
 
     @property
     def _first_item(self) -> int:

@@ -195,10 +195,12 @@ def _check_interactions(interactions: TrainingInteractions, num_users: int, num_
     if not pairs.is_contiguous():
         raise ValueError(f"interactions.pairs must be contiguous, got strides {pairs.stride()}")
     for name, values in (("ratings", interactions.ratings), ("weights", interactions.weights)):
-        if values is not None and (values.shape != (len(pairs),) or values.dtype != torch.float32):
+        if values is None:
+            continue
+        if values.shape != (len(pairs),) or values.dtype != torch.float32 or not values.is_contiguous():
             raise ValueError(
-                f"interactions.{name} must be float32 of shape ({len(pairs)},), "
-                f"got {values.dtype} of shape {tuple(values.shape)}"
+                f"interactions.{name} must be contiguous float32 of shape ({len(pairs)},), "
+                f"got {values.dtype} of shape {tuple(values.shape)}, strides {values.stride()}"
             )
     lowest, highest = pairs.amin(dim=0).tolist(), pairs.amax(dim=0).tolist()
     for column, name, size in ((0, "users", num_users), (1, "items", num_items)):

@@ -96,11 +96,25 @@ class EpochResult:
     batches: int
 
 
+# AdamW shrinks rows by 1 - lr * weight_decay per step; the engine keeps the product of up to a thousand such factors,
+# which must not be zero in double precision.
+MOST_DECAY = 0.2
+
+
 def check_rule(rule: UpdateRule) -> None:
     """Raise for an update rule that does not exist, or has settings out of range."""
     validation.choice("rule.name", rule.name, tuple(UpdateRule.STATES))
     validation.real("rule.learning_rate", rule.learning_rate, 0.0)
     validation.real("rule.eps", rule.eps, 0.0, exclude_low=True)
+    for name, beta in zip(("rule.betas[0]", "rule.betas[1]"), rule.betas, strict=True):
+        validation.real(name, beta, 0.0, 1.0 - 1e-12)
+    for name in ("weight_decay", "momentum", "lr_decay"):
+        validation.real(f"rule.{name}", getattr(rule, name), 0.0)
+    if rule.decoupled and rule.learning_rate * rule.weight_decay > MOST_DECAY:
+        raise ValueError(
+            f"rule.learning_rate * rule.weight_decay must be at most {MOST_DECAY} if decoupled, "
+            f"got {rule.learning_rate * rule.weight_decay}"
+        )
 
 
 def check_range(at: EpochRange) -> None:

@@ -156,6 +156,50 @@ def update(
     last[rows] = step
 
 
+class DeferredRows:
+    """Up to which step each row of a table is done. The operation is documented in `spotfast.ops.row_update`."""
+
+    def __init__(
+        self,
+        count: int,
+        device: torch.device,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        steps: int,
+    ) -> None:
+        self._owed = OwedSteps(*betas, steps)
+        self._last = torch.full((count,), steps, dtype=torch.int64, device=device)
+        self._settings = eps, weight_decay
+
+    @torch.no_grad()
+    def catch_up(self, table: tuple[Tensor, Tensor, Tensor], ids: Tensor) -> None:
+        """Bring rows up to date."""
+        self._check(ids)
+        catch_up(*table, self._last, ids.unique(), self._owed, *self._settings)
+
+    @torch.no_grad()
+    def update(self, table: tuple[Tensor, Tensor, Tensor], ids: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        """Take one step."""
+        self._check(ids)
+        shape = table[0].shape
+        summed = torch.sparse_coo_tensor(ids.unsqueeze(0), gradient, shape, check_invariants=False).coalesce()
+        rows, values = summed.indices()[0], summed.values()
+        update(*table, self._last, rows, values, self._owed, learning_rate, *self._settings)
+
+    @torch.no_grad()
+    def flush(self, table: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Bring all rows up to date."""
+        rows = torch.arange(len(self._last), device=self._last.device)
+        catch_up(*table, self._last, rows, self._owed, *self._settings)
+        self._owed = self._owed.restarted()
+
+    def _check(self, ids: Tensor) -> None:
+        count = len(self._last)
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+            raise IndexError(f"ids must be in [0, {count}), got {int(ids.min())} .. {int(ids.max())}")
+
+
 def _replay(
     weight: Tensor,
     exp_avg: Tensor,

@@ -12,7 +12,7 @@ from spotfast.ops.tables import EpochRange, EpochResult, Table, UpdateRule
 from spotfast.sequence.representations import PoolNet
 from spotfast.sequence_interactions import PADDING_IDX
 from spotfast.training import recognition
-from spotfast.training.native import NativeEngine, reporter
+from spotfast.training.native import NativeEngine, Reporter
 from spotfast.training.progress import Progress
 from spotfast.training.sequence import SequenceTask
 
@@ -50,7 +50,7 @@ class PoolingEngine(NativeEngine):
 
     def run(self, epoch: int, progress: Progress, interrupted: threading.Event) -> float:
         """Train for one epoch, as `spotfast.training.loop.Engine` says."""
-        report = reporter(progress, interrupted)
+        report = Reporter(progress, interrupted)
         at_once = max(1, CHUNK_IDS // self._task.length // self._batch_size) * self._batch_size
 
         def train(tables: list[Table], rule: UpdateRule, steps: int) -> EpochResult:
@@ -69,8 +69,8 @@ class PoolingEngine(NativeEngine):
                 )
                 losses += part.loss * part.batches
                 batches += part.batches
-                if interrupted.is_set():
+                if report.stopped:
                     break
             return EpochResult(losses / batches, batches)
 
-        return self._train(train)
+        return self._train(train, report)

@@ -10,11 +10,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from spotfast import losses, validation
+from spotfast import backends, losses, recommendation, validation
 from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
+from spotfast.optim import DeferredAdam
+from spotfast.recommendation.queries import PredictedQueries, Queries
+from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.seeding import RandomStateLike
 from spotfast.sequence.calling import training_scores
 from spotfast.sequence.engine import PoolingEngine
+from spotfast.sequence.queries import FIRST_ITEM, SequenceQueries, item_lookup
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 from spotfast.sequence.scoring import Scorer, make_scorer
 from spotfast.training.autograd import CHUNK_POSITIONS, AutogradEngine
@@ -29,6 +33,7 @@ NETWORKS: dict[str, type[SequenceNet]] = {
     "mixture": MixtureLSTMNet,
 }
 CHECKED_AT_ONCE = 1 << 16  # sequences
+ROWS_PER_ID = 3  # of a table, per id that a batch looks up: with more, sparse gradients are faster than dense ones
 
 
 class ImplicitSequenceModel(Model):
@@ -49,10 +54,12 @@ class ImplicitSequenceModel(Model):
         l2: L2 penalty (the default optimizer's `weight_decay`), at least 0.
         learning_rate: of the default optimizer, Adam.
         optimizer_func: a function of the network's parameters that returns a torch optimizer, called at the first
-            `fit`. Default: dense Adam.
+            `fit`. Default: dense Adam (`spotfast.optim.DeferredAdam` with built-in networks, which gives the same
+            results and, with sparse gradients, does not touch every row at every step).
         use_cuda: train on the GPU; the same as `device="cuda"`.
-        sparse: sparse gradients for the built-in tables: the default optimizer moves the rows of a batch only, with
-            the results of dense Adam (`spotfast.optim.DeferredAdam`).
+        sparse: sparse gradients for the built-in tables, always. Otherwise they are used where they are faster, if the
+            results are the same: with the default optimizer, without `l2`, on the CPU, in tables with more rows than
+            3 B L (2 + n), for batches of B sequences of L items and n negatives.
         random_state: None, an int, a numpy `RandomState` (advanced, not copied) or a `Generator`. The same seed gives
             the same model.
         num_negative_samples: negatives per step for the adaptive hinge loss; the others use one.
@@ -150,19 +157,74 @@ class ImplicitSequenceModel(Model):
         """
         scorer = self._scorer()
         assert self._num_items is not None
-        rows = validation.as_integers("sequences", sequences)
-        if rows.ndim not in (1, 2) or rows.size == 0:
-            raise ValueError(f"sequences must be of shape (L,) or (N, L) with L and N at least 1, got {rows.shape}")
-        validation.check_id_range("sequences", rows, self._num_items, "num_items")
+        rows = self._sequences(sequences)
         items = None
         if item_ids is not None:
             items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
         scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
         return fresh_array(scores[0] if len(scores) == 1 else scores)
 
+    def recommend(
+        self,
+        sequences: ArrayLike,
+        k: int = 10,
+        exclude: Any = None,
+        item_ids: int | ArrayLike | None = None,
+        *,
+        memory_budget: int | str | None = None,
+        verbose: bool = False,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the k items that are most likely to come next, best first; of equal predictions, the lower id first.
+
+        Args:
+            sequences: item ids, oldest first: one sequence of shape (L,), or several, (n, L). 0 is padding, which is
+                never recommended.
+            k: the length of the lists, at least 1.
+            exclude: what never appears: None; "seen", the items of each sequence; or a sequence of n arrays of items.
+            item_ids: the only items to choose from. Default: all.
+            memory_budget: as in `spotfast.recommendation.recommend`.
+            verbose: show a progress bar on standard error.
+
+        Returns:
+            (ids, scores), int64 and float32 of shape (n, k), or (k,) for one sequence of shape (L,): scores are those
+            of `predict`. The id -1 and the score -inf where fewer than k items are left.
+
+        Raises:
+            ValueError, TypeError: as `predict` and `spotfast.recommendation.recommend`.
+        """
+        return recommendation.recommend(
+            self, sequences, k, exclude, item_ids, memory_budget=memory_budget, verbose=verbose
+        )
+
+    def similar_items(
+        self, item_ids: int | ArrayLike, k: int = 10, metric: str = "cosine"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the items with the most similar vectors: as `similar_items` of the factorization models."""
+        self._scorer()
+        assert self._net is not None and self._num_items is not None
+        vectors = table_of(self._net, "item_vectors", item_lookup(self._net), self._num_items)
+        return most_similar("item_ids", item_ids, vectors, k, metric, FIRST_ITEM)
+
     @property
     def _slots(self) -> int:
         return self._num_negative_samples if self._loss == "adaptive_hinge" else 1
+
+    def _sequences(self, sequences: ArrayLike) -> NDArray[np.integer[Any]]:
+        rows = validation.as_integers("sequences", sequences)
+        if rows.ndim not in (1, 2) or rows.size == 0:
+            raise ValueError(f"sequences must be of shape (L,) or (N, L) with L and N at least 1, got {rows.shape}")
+        validation.check_id_range("sequences", rows, self._num_items, "num_items")
+        return rows
+
+    def _queries(self, sequences: ArrayLike) -> Queries:
+        """Return the sequences as `spotfast.recommendation` takes them."""
+        scorer = self._scorer()
+        assert self._num_items is not None
+        rows = self._sequences(sequences)
+        alone, every = rows.ndim == 1, np.atleast_2d(rows).astype(np.int64)
+        if type(self).predict is ImplicitSequenceModel.predict and "predict" not in vars(self):
+            return SequenceQueries(scorer, every, alone, self._num_items, self._device)
+        return PredictedQueries(every, alone, self.predict, FIRST_ITEM)
 
     def _settings(self) -> dict[str, Any]:
         settings = {**super()._settings(), "num_negative_samples": self._num_negative_samples}
@@ -171,6 +233,26 @@ class ImplicitSequenceModel(Model):
     def _make_net(self, num_users: None, num_items: int) -> nn.Module:
         assert self._network is not None
         return NETWORKS[self._network](num_items, self._embedding_dim, sparse=self._sparse)
+
+    def _make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        if self._network is None or self._optimizer_func is not None:
+            return super()._make_optimizer(net)
+        return DeferredAdam(net, lr=self._learning_rate, weight_decay=self._l2)
+
+    def _choose_gradients(self, net: nn.Module, lookups: int) -> None:
+        """Let the tables of a built-in network have sparse gradients if that is asked for, or faster.
+
+        Args:
+            net: the network.
+            lookups: how many ids a sequence looks up: its items twice, and negatives.
+        """
+        if self._network is None or self._optimizer_func is not None:
+            return
+        assert isinstance(net, SequenceNet) and self._num_items is not None
+        large = self._num_items > ROWS_PER_ID * self._batch_size * lookups
+        in_cpp = backends.choose("row_update", self._device) == "native"
+        for layer in (net.item_embeddings, net.item_biases):
+            layer.sparse = self._sparse or (large and in_cpp and self._l2 == 0)  # type: ignore[assignment]
 
     def _task(self, interactions: Sequences, net: nn.Module) -> SequenceTask:
         assert self._stream_seed is not None and self._num_items is not None
@@ -194,6 +276,7 @@ class ImplicitSequenceModel(Model):
                 return PoolingEngine(self._net, self._optimizer, task, self._batch_size)
             except NotRecognisedError as reason:
                 self._warn_of_autograd(reason)
+        self._choose_gradients(self._net, task.length * (2 + task.slots))
         positions_at_once = CHUNK_POSITIONS // (task.length * (1 + task.slots))
         return AutogradEngine(self._net, self._optimizer, task, self._batch_size, positions_at_once)
 

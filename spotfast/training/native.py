@@ -44,14 +44,15 @@ class NativeEngine:
         optimizer_state.steps_of(optimizer, self._weights)
         self._tables(rule)
 
-    def _train(self, epoch: Callable[[list[Table], UpdateRule, int], EpochResult]) -> float:
-        """Call `epoch(tables, rule, steps taken before)`, which trains in place; return its loss."""
+    def _train(self, epoch: Callable[[list[Table], UpdateRule, int], EpochResult], report: Reporter) -> float:
+        """Call `epoch(tables, rule, steps taken before)`, which trains in place and reports; return its loss."""
         if isinstance(self._optimizer, DeferredAdam):
             self._optimizer.flush()
         rule = recognition.rule_of(self._optimizer, self._all_layers)
         steps = optimizer_state.steps_of(self._optimizer, self._weights)
         result = epoch(self._tables(rule), rule, steps)
         optimizer_state.set_steps(self._optimizer, rule, self._weights, steps + result.batches)
+        report.raise_error()
         return result.loss
 
     def _tables(self, rule: UpdateRule) -> list[Table]:
@@ -63,14 +64,37 @@ class NativeEngine:
         return tables
 
 
-def reporter(progress: Progress, interrupted: threading.Event) -> Callable[[int], bool]:
-    """Return a function of the positions done so far in the epoch that moves the bar, and says whether to go on."""
-    done = 0
+class Reporter:
+    """Told about the positions done so far in the epoch, it moves the bar and says whether to go on.
 
-    def report(positions: int) -> bool:
-        nonlocal done
-        progress.advance(positions - done)
-        done = positions
-        return not interrupted.is_set()
+    What goes wrong there ends the epoch, and is raised when the steps taken have been noted.
 
-    return report
+    Args:
+        progress: the bar.
+        interrupted: once it is set, the epoch ends.
+    """
+
+    def __init__(self, progress: Progress, interrupted: threading.Event) -> None:
+        self._progress = progress
+        self._interrupted = interrupted
+        self._done = 0
+        self._error: BaseException | None = None
+
+    def __call__(self, positions: int) -> bool:
+        """Move the bar to these positions."""
+        try:
+            self._progress.advance(positions - self._done)
+            self._done = positions
+        except BaseException as error:
+            self._error = error
+        return not self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the epoch ends."""
+        return self._interrupted.is_set() or self._error is not None
+
+    def raise_error(self) -> None:
+        """Raise what went wrong."""
+        if self._error is not None:
+            raise self._error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ def state_of(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor)
         NotRecognisedError: if it keeps something in another format.
     """
     state = optimizer.state[weight]
+    if not state:
+        _set_step(state, rule, 0)
     columns = 1 if rule.name == "rowwise_adagrad" else weight.shape[1]
     for name in rule.states:
         if state.get(name) is None:
@@ -43,10 +46,13 @@ def steps_of(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> int
 
 def set_steps(optimizer: torch.optim.Optimizer, rule: UpdateRule, weights: Sequence[Tensor], steps: int) -> None:
     """Note how many steps an optimizer has taken, in the format of its class."""
-    if rule.name in ("sgd", "momentum", "rowwise_adagrad"):
-        return
     for weight in weights:
-        # Plain SparseAdam counts in a Python integer, the others in a tensor.
-        optimizer.state[weight]["step"] = steps if rule.name == "sparse_adam" else torch.tensor(float(steps))
+        _set_step(optimizer.state[weight], rule, steps)
     if isinstance(optimizer, DeferredAdam):
         optimizer.resume()
+
+
+def _set_step(state: dict[str, Any], rule: UpdateRule, steps: int) -> None:
+    if rule.name not in ("sgd", "momentum", "rowwise_adagrad"):
+        # Plain SparseAdam counts in a Python integer, the others in a tensor.
+        state["step"] = steps if rule.name == "sparse_adam" else torch.tensor(float(steps))

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from spotfast.deferred_table import DeferredTable
 from spotfast.layers import TABLES
-from spotfast.ops.tables import UpdateRule
+from spotfast.ops.tables import MOST_DECAY, UpdateRule
 from spotfast.optim import DeferredAdam, RowwiseAdagrad
 
 _OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_zero_grad_pre_hooks")
@@ -84,7 +85,7 @@ def _hooks(module: nn.Module, name: str) -> list[Any]:
 
 def _foreign(hook: Any) -> bool:
     """Whether a hook is not that by which `DeferredAdam` catches up rows, which the engine does itself."""
-    return getattr(getattr(hook, "func", None), "__func__", None) is not DeferredAdam._before_lookup
+    return getattr(getattr(hook, "func", None), "__func__", None) is not DeferredTable.before_lookup
 
 
 def _plain_table(name: str, layer: nn.Module) -> nn.Embedding:
@@ -116,7 +117,7 @@ def _require_gradients_of_kind(kind: type, rule: UpdateRule, sparse: set[bool]) 
 def _adam(group: dict[str, Any]) -> UpdateRule:
     decoupled = bool(group.get("decoupled_weight_decay"))
     rate, decay = float(group["lr"]), float(group["weight_decay"])
-    if decoupled and rate * decay >= 1:
+    if decoupled and rate * decay > MOST_DECAY:
         raise NotRecognisedError(f"the optimizer has lr * weight_decay = {rate * decay}")
     betas = float(group["betas"][0]), float(group["betas"][1])
     return UpdateRule("adam", rate, betas, float(group["eps"]), decay, decoupled and decay > 0)

@@ -284,10 +284,10 @@ TEST(the_other_number_of_threads_is_tried_again) {
 TEST(deferred_adam_is_dense_adam) {
     for (const AdamSettings& settings : {kAdam, kAdamW, kAdamWithPenalty}) {
         for (const double scale : {1e-2, 1e-4, 1e-6, 1e-7, 1e-8}) {
-            const double difference = largest_difference(settings, scale, false);
-            CHECK(difference < 1e-5);
+            // Where eps does not count, hardly more than rounding.
+            CHECK(largest_difference(settings, scale, false) < (scale >= 1e-4 ? 3e-6 : 1e-5));
         }
-        CHECK(largest_difference(settings, 1e-2, true) < 1e-5);
+        CHECK(largest_difference(settings, 1e-2, true) < 3e-6);
     }
 }
 

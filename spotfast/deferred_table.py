@@ -1,0 +1,70 @@
+"""An embedding table beside its Adam state, and the hook that brings rows up to date before they are looked up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from spotfast.ops.row_update import DeferredRows, Table
+
+Settings = tuple[tuple[float, float], float, float]  # betas, eps, weight decay
+
+
+class DeferredTable:
+    """A table whose rows take steps without a gradient when they are next read.
+
+    Args:
+        weight: of shape (N, D).
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+        self._state: dict[str, Any] = {}
+        self._rows: DeferredRows | None = None  # None: all are up to date with the state
+
+    def before_lookup(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Bring the rows up to date that the layer is about to look up: a forward pre-hook."""
+        if self._rows is not None and self._rows.owing:
+            ids = args[0] if args else kwargs.get("input")
+            if isinstance(ids, Tensor):  # of anything else, the layer complains itself
+                self._rows.catch_up(self._table, ids)
+
+    def step(self, gradient: Tensor, state: dict[str, Any], settings: Settings, learning_rate: float) -> None:
+        """Take a step with a sparse gradient, coalesced or not, and count it in the state.
+
+        Args:
+            gradient: of shape (N, D).
+            state: as `torch.optim.Adam` keeps it.
+            settings: of this step; those that were missed had the settings of their time.
+            learning_rate: of this step.
+        """
+        if self._rows is not None and self._rows.settings != settings:
+            self.settle()
+        self._state = state
+        if self._rows is None:
+            self._rows = DeferredRows(self._weight, *settings, steps=int(state["step"]))
+        self._rows.update(self._table, gradient._indices()[0], gradient._values(), learning_rate)
+        state["step"] += 1
+
+    def flush(self) -> None:
+        """Bring all rows up to date."""
+        if self._rows is not None:
+            self._rows.flush(self._table)
+
+    def settle(self) -> None:
+        """Bring all rows up to date, and be ready for steps that are taken, and a state that is loaded, elsewhere."""
+        self.flush()
+        self._rows = None
+
+    def forget(self) -> None:
+        """Take note that all rows are up to date, whatever was owed."""
+        self._rows = None
+
+    @property
+    def _table(self) -> Table:
+        return self._weight, self._state["exp_avg"], self._state["exp_avg_sq"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.flush()
+        return DeferredTable, (self._weight,)

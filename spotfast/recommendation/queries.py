@@ -1,0 +1,179 @@
+"""Who is asked for, and how all items are scored for them. Models make these of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spotfast import backends, validation
+from spotfast.id_map import IdMap
+from spotfast.ops import scores as dots
+from spotfast.recommendation import exclusion
+from spotfast.recommendation.exclusion import Exclusion
+
+Vectors = tuple[Tensor, Tensor | None]  # (N, D) and biases (N,)
+
+
+class Queries:
+    """Users, or sequences, with the scores of all items for them.
+
+    Args:
+        asked: (N,) users, or (N, L) sequences.
+        alone: there is one, which came without a dimension for many.
+        num_items: scores are of the items 0 .. num_items - 1.
+        first_item: items below this one are padding.
+
+    Attributes:
+        id_map: what ids stand for, None if that is not known.
+        items: vectors and biases of all items, on the CPU, whose products with those of `vectors` are the scores; None
+            where there are only scores.
+    """
+
+    id_map: IdMap | None = None
+
+    def __init__(self, asked: NDArray[Any], alone: bool, num_items: int, first_item: int = 0) -> None:
+        self.asked = asked
+        self.alone = alone
+        self.num_items = num_items
+        self.first_item = first_item
+        self.items: Vectors | None = None
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def name(self, number: int) -> str:
+        """Return how messages speak of one of these."""
+        return f"of user {self.asked[number]}" if self.asked.ndim == 1 else f"after sequence {number}"
+
+    def vectors(self, some: slice) -> Vectors:
+        """Return vectors (S, D) and biases (S,) on the CPU; where there are `items` only."""
+        raise NotImplementedError
+
+    def scores(self, some: slice) -> NDArray[Any]:
+        """Return the scores of all items, as `predict` gives them: (S, num_items), float32 or float64."""
+        raise NotImplementedError
+
+    def exclusion(self, exclude: Any) -> Exclusion | None:
+        """Read the argument `exclude`."""
+        of_users = self.asked.ndim == 1
+        if exclude is None:
+            return None
+        if of_users and hasattr(exclude, "tocsr"):
+            return exclusion.of_users(exclude, self.asked, self.num_items, self.id_map)
+        if not of_users and isinstance(exclude, str) and exclude == "seen":
+            return exclusion.of_sequences(self.asked, self.num_items)
+        others = "Interactions, a scipy sparse matrix" if of_users else "'seen'"
+        return exclusion.of_arrays(exclude, len(self), self.alone, self.num_items, others)
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory made for all of these, and the most in use while single rows are scored."""
+        return 16 * self.num_items  # ids and biases
+
+
+class VectorQueries(Queries):
+    """Users whose scores are products of vectors, in tables that are at hand.
+
+    Args:
+        users: (N,) rows of the table of users.
+        alone: one user was asked for.
+        user_vectors: (num_users, D) float32, contiguous, on the CPU.
+        item_vectors: (num_items, D) likewise.
+        first_item: items below this one are padding.
+    """
+
+    def __init__(
+        self, users: NDArray[np.int64], alone: bool, user_vectors: Tensor, item_vectors: Tensor, first_item: int = 0
+    ) -> None:
+        super().__init__(users, alone, len(item_vectors), first_item)
+        self._user_vectors, self._item_vectors = user_vectors, item_vectors
+        if backends.choose("vector_topk", "cpu") == "native":
+            self.items = item_vectors, None
+
+    def vectors(self, some: slice) -> Vectors:
+        """Take rows of the table."""
+        return self._user_vectors[self.asked[some]], None
+
+    def scores(self, some: slice) -> NDArray[np.float32]:
+        """Multiply rows of the table."""
+        return dots.scores(*self.vectors(some), self._item_vectors, None).numpy()
+
+
+class PredictedQueries(Queries):
+    """Users, or sequences, that someone's `predict` is called with, one by one.
+
+    Args:
+        asked: (N,) users or (N, L) sequences.
+        alone: one was asked for.
+        predict: maps one of them to the scores of all items, (num_items,).
+        first_item: items below this one are padding.
+
+    Raises:
+        ValueError: unless all predictions have the shape of the first.
+    """
+
+    def __init__(self, asked: NDArray[Any], alone: bool, predict: Callable[[Any], Any], first_item: int = 0) -> None:
+        self._predict = predict
+        super().__init__(asked, alone, 0, first_item)
+        first = self._row(0)
+        if first.ndim != 1 or first.size == 0:
+            raise ValueError(f"model must predict an array of shape (num_items,), got {first.shape} {self.name(0)}")
+        self.num_items = len(first)
+        self._first = first
+
+    def scores(self, some: slice) -> NDArray[Any]:
+        """Predict one by one."""
+        rows = [self._row(number) if number else self._first for number in range(some.start, some.stop)]
+        for number, row in enumerate(rows, some.start):
+            if row.shape != (self.num_items,):
+                raise ValueError(
+                    f"model must predict an array of shape ({self.num_items},) for all, got {row.shape} "
+                    f"{self.name(number)}"
+                )
+        return np.stack(rows)
+
+    def _row(self, number: int) -> NDArray[Any]:
+        asked = self.asked[number]
+        row = np.array(self._predict(int(asked) if asked.ndim == 0 else asked))  # a copy: the next may come in it, too
+        return row if row.dtype == np.float32 else row.astype(np.float64)
+
+
+def queries_of(model: Any, asked: Any) -> Queries:
+    """Return the queries of a model.
+
+    Args:
+        model: one of spotfast; anything with `user_vectors()` and `item_vectors()`, arrays or tensors of shape (U, D)
+            and (I, D); or anything with `predict(user)`.
+        asked: one or several users, or sequences for models of sequences.
+
+    Raises:
+        TypeError: for any other model.
+    """
+    if hasattr(model, "_queries"):
+        return model._queries(asked)
+    has_vectors = hasattr(model, "user_vectors") and hasattr(model, "item_vectors")
+    if not has_vectors and not hasattr(model, "predict"):
+        raise TypeError(
+            f"model must have a method predict(user), or user_vectors() and item_vectors(), got {type(model).__name__}"
+        )
+    numbers = validation.as_integers("user_ids", asked)
+    alone, users = numbers.ndim == 0, validation.ids("user_ids", np.atleast_1d(numbers)).astype(np.int64)
+    if len(users) == 0:
+        raise ValueError("user_ids must not be empty, got shape (0,)")
+    if not has_vectors:
+        return PredictedQueries(users, alone, model.predict)
+    user_vectors = _table("user_vectors", model.user_vectors())
+    validation.check_id_range("user_ids", users, len(user_vectors), "the number of user_vectors")
+    return VectorQueries(users, alone, user_vectors, _table("item_vectors", model.item_vectors()))
+
+
+def _table(name: str, vectors: Any) -> Tensor:
+    table = torch.as_tensor(vectors).detach().to("cpu", torch.float32).contiguous()
+    if table.ndim != 2:
+        raise ValueError(f"{name}() must return an array of shape (N, D), got shape {tuple(table.shape)}")
+    return table

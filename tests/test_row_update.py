@@ -1,0 +1,180 @@
+"""Adam on the rows that are touched: C++ against the reference, repeated ids, threads, memory that moves."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from spotfast.ops.row_update import DeferredRows
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+BACKENDS = ["native", "reference"]
+
+
+def table(rows, dim, dtype=torch.float32):
+    weight = torch.randn(rows, dim, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return weight, torch.zeros_like(weight), torch.zeros_like(weight)
+
+
+def steps(rows, dim, count, entries, seed=1):
+    """Ids of uneven popularity, that repeat, and gradients."""
+    rng = np.random.RandomState(seed)
+    for _ in range(count):
+        ids = torch.from_numpy((rows * rng.rand(entries) ** 3).astype(np.int64))
+        yield ids, torch.from_numpy(rng.randn(entries, dim) * 0.1)
+
+
+def train(deferred, tensors, count, entries, seed=1):
+    rows, dim = tensors[0].shape
+    for step, (ids, gradient) in enumerate(steps(rows, dim, count, entries, seed)):
+        deferred.catch_up(tensors, ids)
+        deferred.update(tensors, ids, gradient.to(tensors[0].dtype), 1e-2 / (1 + step % 7))
+
+
+@pytest.mark.parametrize(("start", "weight_decay"), [(0, 0.0), (490, 0.0), (0, 1e-2)])
+@pytest.mark.parametrize("dim", [1, 3, 8, 9, 31, 32, 33, 128])
+def test_cpp_is_as_near_to_the_truth_as_the_reference(dim, start, weight_decay):
+    """Float32 in C++ and in PyTorch, against PyTorch in float64: early steps, later ones, steps with a penalty."""
+    results = []
+    for backend, dtype in (("native", torch.float32), ("reference", torch.float32), ("reference", torch.float64)):
+        tensors = table(50, dim, dtype)
+        deferred = DeferredRows(tensors[0], BETAS, EPS, weight_decay, start, backend=backend)
+        train(deferred, tensors, 50, 4)
+        deferred.flush(tensors)
+        results.append(tensors)
+    for name, ours, reference, truth in zip(("weight", "exp_avg", "exp_avg_sq"), *results, strict=True):
+        size = truth.abs().max()
+        error, allowed = ((x - truth).abs().max() / size for x in (ours, reference))
+        assert error <= 4 * allowed + 1e-6, name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_a_row_are_summed_in_their_order(backend):
+    """1e8 + 1 - 1e8 is 0 in float32, in any other order it is 1 (or 1e8 - 1e8 + 1)."""
+    tensors = table(3, 2)
+    expected = tuple(tensor.clone() for tensor in tensors)
+    gradient = torch.tensor([[1e8, 2.0], [3.0, 3.0], [1.0, 1.0], [-1e8, -3.0]])
+    DeferredRows(tensors[0], BETAS, EPS, 0.0, backend=backend).update(
+        tensors, torch.tensor([2, 0, 2, 2]), gradient, 0.1
+    )
+    summed = torch.tensor([[0.0, 0.0], [3.0, 3.0]])
+    DeferredRows(expected[0], BETAS, EPS, 0.0, backend=backend).update(expected, torch.tensor([2, 0]), summed, 0.1)
+    for ours, other in zip(tensors, expected, strict=True):
+        assert torch.equal(ours, other)
+
+
+@pytest.mark.parametrize("dim", [1, 5, 32])
+def test_the_same_bits_for_any_number_of_threads(set_threads, dim):
+    results = []
+    for threads in (1, 2, 3, 8):
+        set_threads(threads)
+        tensors = table(3000, dim)
+        deferred = DeferredRows(tensors[0], BETAS, EPS, 0.0, backend="native")
+        train(deferred, tensors, 6, 20_000)
+        deferred.catch_up(tensors, torch.randint(0, 3000, (20_000,)))
+        deferred.flush(tensors)
+        results.append(tensors)
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_catching_up_in_parts_is_the_same_within_rounding(backend):
+    """Every lookup catches rows up, repeated ids once only; a flush does the rest."""
+    results = []
+    for looked_up in (torch.tensor([], dtype=torch.int64), torch.tensor([[5, 5], [1, 49]], dtype=torch.int32)):
+        tensors = table(50, 3)
+        deferred = DeferredRows(tensors[0], BETAS, EPS, 0.0, backend=backend)
+        for seed in range(30):
+            train(deferred, tensors, 20, 2, seed)
+            deferred.catch_up(tensors, looked_up)
+        deferred.flush(tensors)
+        results.append(tensors[0])
+    torch.testing.assert_close(*results, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_going_on_from_a_state(backend):
+    """A new object over moments that are up to date goes on as the old one does."""
+    tensors = table(50, 3)
+    deferred = DeferredRows(tensors[0], BETAS, EPS, 0.0, backend=backend)
+    train(deferred, tensors, 30, 4)
+    assert deferred.owing
+    deferred.flush(tensors)
+    assert not deferred.owing
+    others = copy.deepcopy(tensors)
+    other = DeferredRows(others[0], BETAS, EPS, 0.0, steps=30, backend=backend)
+    for each, its in ((deferred, tensors), (other, others)):
+        train(each, its, 30, 4, seed=2)
+        each.flush(its)
+    for ours, theirs in zip(tensors, others, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_never_touched_stay_as_they_are(backend):
+    tensors = table(10, 3)
+    start = tensors[0].clone()
+    deferred = DeferredRows(tensors[0], BETAS, EPS, 0.0, backend=backend)
+    for _ in range(3):
+        deferred.update(tensors, torch.tensor([4]), torch.ones(1, 3), 0.1)
+        deferred.catch_up(tensors, torch.arange(10))
+        deferred.flush(tensors)
+    untouched = torch.arange(10) != 4
+    assert torch.equal(tensors[0][untouched], start[untouched])
+    assert tensors[1][untouched].abs().sum() == tensors[2][untouched].abs().sum() == 0
+
+
+def test_memory_that_moves_is_followed():
+    tensors = list(table(10, 3))
+    deferred = DeferredRows(tensors[0], BETAS, EPS, 0.0, backend="native")
+    deferred.update(tuple(tensors), torch.tensor([4]), torch.ones(1, 3), 0.1)
+    moved = [tensor.clone() for tensor in tensors]
+    left = tensors[0].clone()
+    deferred.update(tuple(moved), torch.tensor([4]), torch.ones(1, 3), 0.1)
+    assert torch.equal(tensors[0], left)
+    assert not torch.equal(moved[0], left)
+    with pytest.raises(ValueError, match="exp_avg must be contiguous float32 of 10 rows"):
+        deferred.flush((moved[0], moved[1].double(), moved[2]))
+    with pytest.raises(ValueError, match="weight must be contiguous float32 of 10 rows"):
+        deferred.flush(tuple(tensor[:5].clone() for tensor in moved))
+
+
+def test_saved_weights_are_known_to_have_changed():
+    """As with any change in place, autograd must not compute a gradient from values that are gone."""
+    weight, first, second = table(10, 3)
+    weight.requires_grad_()
+    deferred = DeferredRows(weight, BETAS, EPS, 0.0, backend="native")
+    loss = weight.square().sum()
+    deferred.update((weight, first, second), torch.tensor([4]), torch.ones(1, 3), 0.1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("ids", [[-1], [3, 10]])
+def test_ids_out_of_range(backend, ids):
+    tensors = table(10, 3)
+    start = tensors[0].clone()
+    deferred = DeferredRows(tensors[0], BETAS, EPS, 0.0, backend=backend)
+    with pytest.raises(IndexError, match=r"ids must be in \[0, 10\)"):
+        deferred.update(tensors, torch.tensor(ids), torch.ones(len(ids), 3), 0.1)
+    assert torch.equal(tensors[0], start)
+    deferred.update(tensors, torch.tensor([4]), torch.ones(1, 3), 0.1)
+    with pytest.raises(IndexError, match=r"ids must be in \[0, 10\)"):
+        deferred.catch_up(tensors, torch.tensor(ids))
+
+
+def test_bad_input():
+    tensors = table(10, 3)
+    deferred = DeferredRows(tensors[0], BETAS, EPS, 0.0)
+    with pytest.raises(ValueError, match=r"gradient must be of shape \(2, 3\)"):
+        deferred.update(tensors, torch.tensor([1, 2]), torch.ones(2, 4), 0.1)
+    with pytest.raises(ValueError, match="weight must be of shape"):
+        DeferredRows(torch.zeros(3), BETAS, EPS, 0.0)
+    with pytest.raises(RuntimeError, match="float64"):
+        DeferredRows(tensors[0].double(), BETAS, EPS, 0.0, backend="native")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spotfast import backends
 from spotfast.cli import chart
 from spotfast.cli.errors import CommandError
 from spotfast.cli.table import table
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"--output must be in a folder that exists, got {options.output}")
     interactions, titles = _load(options.path)
     data = _split(interactions, options.seed)
-    print(_description(interactions, data), flush=True)
+    print(f"{_description(interactions, data)}\n{_engine()}", flush=True)
     _warm_up()
     results = [_train(entry, data) for entry in _entries(options.epochs, options.seed)]
     print(f"\n{_results_table(results)}\n")
@@ -143,6 +144,13 @@ def _description(interactions: Interactions, data: Data) -> str:
         f"For the pooling model, in time order: sequences of up to {SEQUENCE_LENGTH} films, "
         f"{len(data.train_sequences):,} to train on, {len(data.test_sequences):,} of other users to test"
     )
+
+
+def _engine() -> str:
+    if backends.choose("factorization_epoch") != "native":
+        return "Engine: autograd"
+    threads = backends.num_threads()
+    return f"Engine: C++ ({backends.native_isa()}), {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _entries(epochs: int, seed: int) -> list[Entry]:

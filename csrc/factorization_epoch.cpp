@@ -13,10 +13,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kChunk = 1 << 13;        // positions whose samples are prepared at once, at least
-constexpr int64_t kStretch = 1 << 10;      // positions between two looks at the clock, at least
-constexpr int64_t kScored = 32;            // samples scored side by side
-constexpr int64_t kAhead = 12;             // samples
+constexpr int64_t kChunk = 1 << 13;    // positions whose samples are prepared at once, at least
+constexpr int64_t kStretch = 1 << 10;  // positions between two looks at the clock, at least
+constexpr int64_t kScored = 32;        // samples scored side by side
+constexpr int64_t kAhead = 12;         // samples
+constexpr size_t kRowsAhead = 6;
 constexpr int64_t kSecondLevel = 1 << 19;  // bytes of rows that the second-level cache has room for
 
 // Of the samples that a thread scores side by side.
@@ -136,6 +137,7 @@ class Epoch {
         const float *ratings = samples_.ratings(batch.start), *weights = samples_.weights(batch.start);
         for (int64_t i = 0; i < count; ++i) {
             if (i + kAhead < known) {
+                users_.blocks.prefetch_weights(users[samples[i + kAhead]]);
                 const int32_t* ahead = items + samples[i + kAhead] * candidates_;
                 for (int64_t j = 0; j < candidates_; ++j) items_.blocks.prefetch_weights(ahead[j]);
             }
@@ -187,7 +189,13 @@ class Epoch {
             next_users.drop();
             next_items.drop();
         }
-        for (const auto& row : users_.rows.rows(member)) {
+        const auto& user_rows = users_.rows.rows(member);
+        for (size_t i = 0; i < user_rows.size(); ++i) {
+            const auto& row = user_rows[i];
+            if (i + kRowsAhead < user_rows.size()) {
+                users_.blocks.prefetch_row<Prefetch::write>(user_rows[i + kRowsAhead].row);
+                prefetch(&user_gradients_[user_rows[i + kRowsAhead].first * width_], width_ * 4);
+            }
             if (!next_users.prefetch()) next_items.prefetch();
             const auto gradient = [&](auto lanes, int64_t offset) {
                 using V = decltype(lanes);
@@ -200,7 +208,13 @@ class Epoch {
             };
             users_.update(row.row, rule_, gradient);
         }
-        for (const auto& row : items_.rows.rows(member)) {
+        const auto& item_rows = items_.rows.rows(member);
+        for (size_t i = 0; i < item_rows.size(); ++i) {
+            const auto& row = item_rows[i];
+            if (i + kRowsAhead < item_rows.size()) {
+                items_.blocks.prefetch_row<Prefetch::write>(item_rows[i + kRowsAhead].row);
+                prefetch(&user_vectors_[sample_of_[item_rows[i + kRowsAhead].first] * width_], width_ * 4);
+            }
             if (!next_users.prefetch()) next_items.prefetch();
             if (!Rule::kMovesOnZero && !has_gradient(number, row)) continue;
             const auto gradient = [&](auto lanes, int64_t offset) {

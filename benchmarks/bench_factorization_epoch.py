@@ -66,8 +66,8 @@ LOOP_CASES = (
     LoopCase("MovieLens-100K", 100_000, Training("bpr", 1024), 60, 6, epochs=10),
     LoopCase("MovieLens-100K", 100_000, Training("bpr", 256), 120, 10, epochs=10),
     replace(FIRST, interactions=1_000_000, training=Training("adaptive_hinge", 256, slots=10), floor=200),
-    replace(FIRST, interactions=100_000, training=Training("bpr", 256, l2=1e-6), floor=15),
-    replace(FIRST, interactions=200_000, training=Training("bpr", 1024, l2=1e-6), steps=20, floor=10),
+    replace(FIRST, interactions=1_000_000, training=Training("bpr", 256, l2=1e-6), floor=15),
+    replace(FIRST, interactions=1_000_000, training=Training("bpr", 1024, l2=1e-6), steps=20, floor=10),
 )
 # Optimizer of spotfast, and the least ratios with one and with two threads.
 IMPLICIT_CASES = (("adam", (1.0, 0.85)), ("sgd", (1.3, 1.3)), ("adagrad", (1.3, 1.3)))

@@ -245,14 +245,12 @@ def _recommendations(
     best = rated[np.argsort(-train.ratings[rated], kind="stable")[:FAVOURITES]]
     favourites = [(f"{train.ratings[row]:g}", titles[train.item_ids[row]]) for row in best]
 
-    scores = entry.model.predict(user)
-    scores[train.item_ids[rated]] = -np.inf
-    scores[titles == ""] = -np.inf  # no film has this number
-    order = np.argsort(-scores, kind="stable")[:RECOMMENDED]
+    films = np.flatnonzero(titles != "")  # no film has the other numbers
+    best_films, _ = entry.model.recommend(user, RECOMMENDED, exclude=train, item_ids=films)
     hits = set(test.item_ids[test.user_ids == user].tolist())
     recommended = [
         (str(place), titles[item], "yes" if item in hits else "-")
-        for place, item in enumerate(order[np.isfinite(scores[order])].tolist(), 1)
+        for place, item in enumerate(best_films[best_films >= 0].tolist(), 1)
     ]
     return "\n".join(
         [

@@ -73,7 +73,7 @@ class Queries:
     @property
     def num_bytes(self) -> int:
         """The memory made for all of these, and the most in use while single rows are scored."""
-        return 16 * self.num_items  # ids and biases
+        return 24 * self.num_items  # ids, and biases as they are looked up and copied
 
 
 class VectorQueries(Queries):

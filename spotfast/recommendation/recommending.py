@@ -49,6 +49,7 @@ def recommend(
         TypeError: for arguments of other types, and for models without the methods named above.
 
     Example:
+        >>> import numpy as np
         >>> class Popularity:
         ...     def predict(self, user):
         ...         return np.array([0.1, 0.7, 0.2], np.float32)
@@ -92,6 +93,7 @@ def iter_recommend(
         ValueError, TypeError: as `recommend`.
 
     Example:
+        >>> import numpy as np
         >>> class Popularity:
         ...     def predict(self, user):
         ...         return np.array([0.1, 0.7, 0.2], np.float32)

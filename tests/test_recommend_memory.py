@@ -1,0 +1,113 @@
+"""The memory that recommendations take: as estimated, and within the budget. Sizes are read and written."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from spotfast.memory import as_bytes, readable
+
+TOLERANCE = 1.2
+
+MEASURE = """
+import json, resource
+from pathlib import Path
+import numpy as np
+from spotfast.factorization.implicit import ImplicitFactorizationModel
+from spotfast.interactions import Interactions
+from spotfast.recommendation import estimate_memory, iter_recommend
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+def peak():  # of this program: that of getrusage may be what the process was before it
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+def model_of(data, dim):
+    model = ImplicitFactorizationModel(embedding_dim=dim, n_iter=0, negatives="uniform", random_state=0)
+    model.fit(data)
+    return model
+
+tiny = Interactions([0, 1], [1, 2])
+model_of(tiny, 2).recommend([0, 1], 2, tiny.tocsr())  # what is loaded at first use
+users, items, dim, asked, seen, k, budget = {arguments!r}
+rng = np.random.default_rng(0)
+ids = rng.integers(0, asked, seen * asked, np.int32), rng.integers(0, items, seen * asked, np.int32)
+data = Interactions(*ids, num_users=users, num_items=items)
+model, exclude = model_of(data, dim), data.tocsr()
+arguments = model, np.arange(asked), k, exclude
+estimate = estimate_memory(*arguments, memory_budget=budget) if {whole} else None
+before = resident()
+if {whole}:
+    ids, scores = model.recommend(*arguments[1:], memory_budget=budget)
+    assert ids.shape == scores.shape == (asked, k)
+else:
+    assert sum(len(scores) for _, _, scores in iter_recommend(*arguments, memory_budget=budget)) == asked
+print(json.dumps([estimate, peak() - before, peak()]))
+"""
+
+
+def measured(run_python, *arguments, whole=True):
+    """Return the estimate, the bytes that were used beyond what was there before, and the peak of the process."""
+    return json.loads(run_python(MEASURE.format(arguments=arguments, whole=whole), OMP_NUM_THREADS="1"))
+
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [None, "300MB"])
+def test_the_estimate_of_a_large_result(run_python, budget):
+    """240 MB of ids and scores."""
+    estimate, used, _ = measured(run_python, 200_000, 2_000, 8, 200_000, 20, 100, budget)
+    assert used <= TOLERANCE * estimate
+    assert estimate <= TOLERANCE * used  # nor is it far too much
+    assert budget is None or estimate <= as_bytes("budget", budget)
+
+
+@needs_proc
+@pytest.mark.slow
+def test_block_by_block_within_the_budget(run_python):
+    """The same result, in blocks. Few items are excluded: making data must not need more than what is measured."""
+    budget = 40_000_000
+    _, used, _ = measured(run_python, 200_000, 2_000, 8, 200_000, 1, 100, budget, whole=False)
+    assert used <= TOLERANCE * budget
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_million_items(run_python):
+    """For 10,000 users: the whole process, the model of 132 MB in it, stays below two gigabytes."""
+    estimate, used, peak = measured(run_python, 10_000, 1_000_000, 32, 10_000, 10, 100, None)
+    assert used <= TOLERANCE * estimate
+    assert peak < 2e9
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(1, 1), ("7 B", 7), ("512MB", 512 * 10**6), ("1.5 GiB", 3 * 2**29), (" 2kb ", 2000), ("3 mib", 3 * 2**20)],
+)
+def test_sizes_are_read(size, expected):
+    assert as_bytes("size", size) == expected
+
+
+@pytest.mark.parametrize("size", ["", "MB", "12", "-1MB", "1e9B", "3 parsecs", "0 MB", "0.1 B", 0, -5])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(ValueError, match="size must be"):
+        as_bytes("size", size)
+
+
+@pytest.mark.parametrize("size", [None, 1.5, True, [1]])
+def test_what_is_no_size_is_refused(size):
+    with pytest.raises(TypeError, match="size must be an integer"):
+        as_bytes("size", size)
+
+
+@pytest.mark.parametrize("size", [1, 999, 1000, 9_999, 10_001, 123_456_789, 10**12])
+def test_what_is_written_suffices(size):
+    """A budget of as much as a message asks for is enough, and not much more."""
+    assert size <= as_bytes("size", readable(size)) <= 1.1 * size + 1000

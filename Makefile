@@ -39,18 +39,22 @@ test-wheel: wheel ## the tests, from the built wheel, outside the source tree
 	cd build/wheel && PYTHONPATH=$$($(CURDIR)/$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	    $(CURDIR)/$(VENV)-wheel/bin/python -m pytest -q -p no:cacheprovider -m $(QUICK) $(CURDIR)/tests
 
-SANITIZERS := address,undefined thread
+SANITIZED := sanitized-memory sanitized-memory-avx2 sanitized-thread sanitized-thread-avx2
 CPP_TESTS  := $(wildcard tests/cpp/*.cpp)
 CPP_FLAGS  := -std=c++17 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -pthread -Icsrc
 CPP_ENGINE := $(filter-out csrc/bindings.cpp,$(wildcard csrc/*.cpp))
 
 sanitize: check-machine ## the C++ tests under the address, undefined behaviour and thread sanitizers, both builds
 	@mkdir -p build/cpp
-	@for sanitizer in $(SANITIZERS); do for isa in "" "-mavx2 -mfma"; do \
-	    echo "C++ tests: -fsanitize=$$sanitizer $$isa"; \
-	    $(CXX) $(CPP_FLAGS) $$isa -fsanitize=$$sanitizer -fno-sanitize-recover=all \
-	        $(CPP_TESTS) $(CPP_ENGINE) -o build/cpp/tests && build/cpp/tests || exit 1; \
-	done; done
+	@$(MAKE) --no-print-directory -j2 $(SANITIZED)
+
+# A compilation takes a minute, and uses one core.
+.PHONY: $(SANITIZED)
+$(SANITIZED): sanitized-%:
+	@echo "C++ tests: $*"
+	@$(CXX) $(CPP_FLAGS) $(if $(findstring avx2,$*),-mavx2 -mfma) -fno-sanitize-recover=all \
+	    -fsanitize=$(if $(findstring thread,$*),thread,address -fsanitize=undefined) \
+	    $(CPP_TESTS) $(CPP_ENGINE) -o build/cpp/$* && build/cpp/$*
 
 lint: $(STAMPS)/dev ## formatting, linting, types
 	$(BIN)/ruff check .

@@ -196,19 +196,21 @@ Array<float> py_pair_scores(const Array<float>& user_vectors, const OptionalBias
     return out;
 }
 
-Array<double> py_ranks(const Array<float>& user_vectors, const OptionalBiases& user_biases,
-                       const Array<float>& item_vectors, const OptionalBiases& item_biases,
-                       const Array<int64_t>& target_indptr, const Array<int64_t>& target_items,
-                       const Array<int64_t>& excluded_indptr, const Array<int64_t>& excluded_items, int threads) {
+py::tuple py_rank_counts(const Array<float>& user_vectors, const OptionalBiases& user_biases,
+                         const Array<float>& item_vectors, const OptionalBiases& item_biases,
+                         const Array<int64_t>& target_indptr, const Array<int64_t>& target_items,
+                         const Array<int64_t>& excluded_indptr, const Array<int64_t>& excluded_items, int threads) {
     const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
     const RowsView targets{target_indptr.data(), target_items.data()};
     const RowsView excluded{excluded_indptr.data(), excluded_items.data()};
-    const int64_t dim = user_vectors.shape(1);
-    Array<double> out(target_items.size());
-    double* data = out.mutable_data();
-    py::gil_scoped_release release;
-    ranks(users, items, dim, targets, excluded, threads, data);
-    return out;
+    const int64_t dim = user_vectors.shape(1), count = target_items.size();
+    Array<int64_t> above(count), equal(count), before(count);
+    const RankCounts counts{above.mutable_data(), equal.mutable_data(), before.mutable_data()};
+    {
+        py::gil_scoped_release release;
+        rank_counts(users, items, dim, targets, excluded, threads, counts);
+    }
+    return py::make_tuple(above, equal, before);
 }
 
 py::tuple py_topk(const Array<float>& user_vectors, const OptionalBiases& user_biases, const Array<float>& item_vectors,
@@ -470,7 +472,7 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     m.def("pair_scores", &py_pair_scores, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
           py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(), py::arg("user_index").noconvert(),
           py::arg("item_index").noconvert(), py::arg("threads"));
-    m.def("ranks", &py_ranks, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
+    m.def("rank_counts", &py_rank_counts, py::arg("user_vectors").noconvert(), py::arg("user_biases").noconvert(),
           py::arg("item_vectors").noconvert(), py::arg("item_biases").noconvert(), py::arg("target_indptr").noconvert(),
           py::arg("target_items").noconvert(), py::arg("excluded_indptr").noconvert(),
           py::arg("excluded_items").noconvert(), py::arg("threads"));

@@ -48,28 +48,31 @@ class Ranking {
         keys_.resize(size);
         above_.resize(size);
         equal_.resize(size);
+        before_.resize(size);
         for (int64_t user = begin; user < end; ++user) set_keys(targets.indptr[user], targets.indptr[user + 1]);
     }
 
-    // Counts a tile's items above each target of a user, and those equal to it.
-    void count(int64_t user, int64_t count, const float* row) {
+    // Counts a tile's items, from `first` on, above each target of a user, and those equal to it.
+    void count(int64_t user, int64_t first, int64_t count, const float* row) {
         int64_t t = targets_.indptr[user] - offset_;
         const int64_t end = targets_.indptr[user + 1] - offset_;
         if (t == end) return;
         score_keys(row, count, scales_[user - begin_], row_keys_);
-        for (; t + kTargetsAtOnce <= end; t += kTargetsAtOnce) count_targets<kTargetsAtOnce>(t, count, row);
-        for (; t < end; ++t) count_targets<1>(t, count, row);
+        for (; t + kTargetsAtOnce <= end; t += kTargetsAtOnce) count_targets<kTargetsAtOnce>(t, first, count, row);
+        for (; t < end; ++t) count_targets<1>(t, first, count, row);
     }
 
-    void write(int64_t num_items, double* ranks) const {
+    void write(int64_t num_items, const RankCounts& counts) const {
         for (int64_t user = begin_; user < end_; ++user) {
             const int64_t* out = excluded_.items + excluded_.indptr[user];
             const int64_t* out_end = excluded_.items + excluded_.indptr[user + 1];
-            const double last = static_cast<double>(num_items) - static_cast<double>(out_end - out - 1) / 2;
             for (int64_t t = targets_.indptr[user] - offset_; t < targets_.indptr[user + 1] - offset_; ++t) {
-                const bool is_excluded = std::binary_search(out, out_end, targets_.items[offset_ + t]);
-                const double rank = static_cast<double>(above_[t]) + static_cast<double>(equal_[t] + 1) / 2;
-                ranks[offset_ + t] = is_excluded ? last : rank;
+                const int64_t target = targets_.items[offset_ + t];
+                const int64_t* place = std::lower_bound(out, out_end, target);
+                const bool is_excluded = place < out_end && *place == target;
+                counts.above[offset_ + t] = is_excluded ? num_items - (out_end - out) : above_[t];
+                counts.equal[offset_ + t] = is_excluded ? out_end - out : equal_[t];
+                counts.before[offset_ + t] = is_excluded ? place - out : before_[t];
             }
         }
     }
@@ -84,27 +87,33 @@ class Ranking {
     }
 
     template <int kTargets>
-    void count_targets(int64_t t, int64_t count, const float* row) {
+    void count_targets(int64_t t, int64_t first, int64_t count, const float* row) {
         int16_t above[kTargets], equal[kTargets];
         compare_keys<kTargets>(row_keys_, count, &keys_[t], above, equal);
         for (int j = 0; j < kTargets; ++j) {
             if (equal[j] > 0) {
-                count_by_score(t + j, count, row);
+                count_by_score(t + j, first, count, row);
             } else {
                 above_[t + j] += above[j];
             }
         }
     }
 
-    void count_by_score(int64_t t, int64_t count, const float* row) {
+    void count_by_score(int64_t t, int64_t first, int64_t count, const float* row) {
         const float score = scores_[t];
-        int32_t above = 0, equal = 0;
-        for (int64_t i = 0; i < count; ++i) {
+        const int64_t lower = std::clamp<int64_t>(targets_.items[offset_ + t] - first, 0, count);  // items of lower ids
+        int32_t above = 0, before = 0, behind = 0;
+        for (int64_t i = 0; i < lower; ++i) {
             above += row[i] > score;
-            equal += row[i] == score;
+            before += row[i] == score;
+        }
+        for (int64_t i = lower; i < count; ++i) {
+            above += row[i] > score;
+            behind += row[i] == score;
         }
         above_[t] += above;
-        equal_[t] += equal;
+        equal_[t] += before + behind;
+        before_[t] += before;
     }
 
     RowsView targets_, excluded_;
@@ -112,22 +121,23 @@ class Ranking {
     std::vector<KeyScale> scales_;
     std::vector<float> scores_;
     std::vector<int16_t> keys_;
-    std::vector<int64_t> above_, equal_;
+    std::vector<int64_t> above_, equal_, before_;
     int16_t row_keys_[ItemTile::kMostItems];
 };
 
 }  // namespace
 
-void ranks(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& targets,
-           const RowsView& excluded, int threads, double* ranks) {
+void rank_counts(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& targets,
+                 const RowsView& excluded, int threads, const RankCounts& counts) {
     parallel_for(users.rows, threads, 1, [&](int64_t begin, int64_t end) {
         for (int64_t first = begin; first < end; first += kUsersAtOnce) {
             const int64_t last = std::min(first + kUsersAtOnce, end);
             Ranking ranking(users, items, dim, targets, excluded, first, last);
-            visit_score_rows(
-                users, items, dim, excluded, first, last,
-                [&](int64_t user, int64_t, int64_t count, const float* row) { ranking.count(user, count, row); });
-            ranking.write(items.rows, ranks);
+            visit_score_rows(users, items, dim, excluded, first, last,
+                             [&](int64_t user, int64_t first_item, int64_t count, const float* row) {
+                                 ranking.count(user, first_item, count, row);
+                             });
+            ranking.write(items.rows, counts);
         }
     });
 }

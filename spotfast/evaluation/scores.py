@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast import validation
+from spotfast.evaluation.errors import rating_errors
 from spotfast.evaluation.ranking import blocks
 from spotfast.evaluation.scoring import check_of_users
 from spotfast.interactions import Interactions
@@ -110,24 +111,7 @@ def rmse_score(model: Any, test: Interactions) -> float:
             is NaN, naming the user and the item.
         TypeError: for a test set that is not `Interactions`, for models without `predict`, and for sequence models.
     """
-    check_of_users(model, "predict(user_ids, item_ids)")
-    if not all(hasattr(test, name) for name in ("user_ids", "item_ids", "ratings")):
-        raise TypeError(f"test must be Interactions with ratings, got {type(test).__name__}")
-    if test.ratings is None:
-        raise ValueError(
-            "test must hold ratings to compare the predicted ones with, got interactions with ratings=None"
-        )
-    if len(test) == 0:
-        raise ValueError("test must not be empty, got 0 interactions")
-    ratings = validation.numbers("ratings", test.ratings, len(test)).astype(np.float64)
-    predictions = np.asarray(model.predict(test.user_ids, test.item_ids))
-    if predictions.shape != ratings.shape:
-        raise ValueError(f"model must predict an array of shape {ratings.shape}, got {predictions.shape}")
-    unknown = np.flatnonzero(np.isnan(predictions))
-    if len(unknown):
-        user, item = test.user_ids[unknown[0]], test.item_ids[unknown[0]]
-        raise ValueError(f"the prediction of user {user} for item {item} is NaN: it has no error")
-    return float(np.sqrt(((ratings - predictions) ** 2).mean()))
+    return float(np.sqrt((rating_errors(model, test) ** 2).mean()))
 
 
 def is_target(best: NDArray[np.int64], targets: Rows, num_items: int) -> NDArray[np.bool_]:

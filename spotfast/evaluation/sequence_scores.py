@@ -49,7 +49,7 @@ def sequence_mrr_score(model: Any, test: Sequences, exclude_preceding: bool = Fa
     """
     results = [np.zeros(0)]
     for rows, scores in score_blocks(model, test, held_out=1):
-        targets, excluded = _targets_and_excluded(rows, 1, scores.shape[1], exclude_preceding)
+        targets, excluded = targets_and_excluded(rows, 1, scores.shape[1], exclude_preceding)
         results.append(1.0 / ranks(scores, targets, excluded))
     return np.concatenate(results)
 
@@ -89,16 +89,17 @@ def sequence_precision_recall_score(
     k = validation.integer("k", k, 1)
     results = [np.zeros(0)]
     for rows, scores in score_blocks(model, test, held_out=k):
-        targets, excluded = _targets_and_excluded(rows, k, scores.shape[1], exclude_preceding)
+        targets, excluded = targets_and_excluded(rows, k, scores.shape[1], exclude_preceding)
         best = topk(scores, min(k, scores.shape[1]), excluded)
         results.append(is_target(best, targets, scores.shape[1]).sum(axis=1) / k)
     precision = np.concatenate(results)
     return precision, precision.copy()
 
 
-def _targets_and_excluded(
+def targets_and_excluded(
     rows: NDArray[np.integer[Any]], held_out: int, num_items: int, exclude_preceding: bool
 ) -> tuple[Rows, Rows | None]:
+    """Split sequences (S, L) into the distinct items held out, and those before them if they are to be excluded."""
     targets = _distinct(rows[:, -held_out:])
     check_items("test", targets, num_items)
     if not exclude_preceding:

@@ -95,7 +95,8 @@ def vector_ranks(
     check_ids("excluded", excluded, len(user_vectors), len(item_vectors))
     if backends.choose("vector_ranks", user_vectors.device, backend) == "native":
         rows = targets.indptr, targets.items, excluded.indptr, excluded.items
-        return backends.native().ranks(*map(to_numpy, vectors), *rows, backends.num_threads())
+        above, equal, _ = backends.native().rank_counts(*map(to_numpy, vectors), *rows, backends.num_threads())
+        return above + (equal + 1) / 2
     return reference.ranks(scores(*vectors, backend="reference").numpy(), targets, excluded)
 
 

@@ -50,22 +50,26 @@ TEST(ranks_are_counted) {
     const Model model;
     const Rows targets(9), excluded(6);
     for (const int threads : {1, 3}) {
-        std::vector<double> found(targets.items.size());
-        ranks(model.users(), model.items(), kDim, targets.view(), excluded.view(), threads, found.data());
+        std::vector<int64_t> above(targets.items.size()), equal(above), before(above);
+        const RankCounts counts{above.data(), equal.data(), before.data()};
+        rank_counts(model.users(), model.items(), kDim, targets.view(), excluded.view(), threads, counts);
         for (int64_t user = 0; user < kUserCount; ++user) {
             const float* row = &model.table[user * kItemCount];
             const auto is_out = [&](int64_t item) { return item >= user && (item - user) % 6 == 0; };
             const int64_t out = excluded.indptr[user + 1] - excluded.indptr[user];
             for (int64_t t = targets.indptr[user]; t < targets.indptr[user + 1]; ++t) {
                 const int64_t target = targets.items[t];
-                int64_t above = 0, equal = 0;
+                int64_t higher = 0, same = 0, lower_ids = 0;
                 for (int64_t item = 0; item < kItemCount; ++item) {
-                    if (is_out(item)) continue;
-                    above += row[item] > row[target];
-                    equal += row[item] == row[target];
+                    const bool beside = is_out(target) ? is_out(item) : !is_out(item) && row[item] == row[target];
+                    higher += !is_out(item) && row[item] > row[target];
+                    same += beside;
+                    lower_ids += beside && item < target;
                 }
-                const double expected = is_out(target) ? kItemCount - (out - 1) / 2.0 : above + (equal + 1) / 2.0;
-                CHECK(found[t] == expected);
+                if (is_out(target)) higher = kItemCount - out;
+                CHECK(above[t] == higher);
+                CHECK(equal[t] == same);
+                CHECK(before[t] == lower_ids);
             }
         }
     }

@@ -1,0 +1,119 @@
+"""Metrics of given lists of recommendations, whoever made them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spotfast import backends, validation
+from spotfast.evaluation.bootstrap import check_options
+from spotfast.evaluation.hits import Hits
+from spotfast.evaluation.plan import OF_HITS, OF_RANKS, Plan
+from spotfast.evaluation.result import Evaluation, Measured
+from spotfast.rows import Rows
+
+
+def evaluate_lists(
+    lists: ArrayLike,
+    test: Any,
+    metrics: str | Sequence[str] = OF_HITS,
+    k: int | Sequence[int] | NDArray[np.integer[Any]] = (5, 10, 20),
+    *,
+    users: ArrayLike | None = None,
+    num_items: int | None = None,
+    dialect: str = "spotlight",
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Evaluation:
+    """Compute metrics of the best k from lists of ids, best first, as `model.recommend` returns them.
+
+    Args:
+        lists: (U, K) integers, -1 where a list is shorter. Every cut-off is at most K.
+        test: `Interactions`, or anything with `.tocsr()`: users x items, the relevant ones.
+        metrics: "precision", "recall", "hit_rate", "ndcg", "map" and "reciprocal_rank"; in dialects that compute them
+            from lists also "mrr" (recbole, lenskit) and "auc" (implicit).
+        k: cut-offs, from 1 to K.
+        users: (U,) the row of `test` for each list, all different. Default: list i is that of user i.
+        num_items: how many items there are, where a metric needs it. Default: as many as `test` has columns.
+        dialect: as in `evaluate`.
+        confidence: as in `evaluate`.
+        seed: as in `evaluate`.
+
+    Returns:
+        An `Evaluation`. Lists of users without test items are skipped and counted.
+
+    Raises:
+        ValueError: for names that need whole rankings, numbers out of range, and a list with the same relevant item
+            twice, naming the user.
+        TypeError: for ids that are not integers and a `test` without `.tocsr()`.
+
+    Example:
+        >>> from spotfast.interactions import Interactions
+        >>> result = evaluate_lists([[2, 0], [1, -1]], Interactions([0, 0], [0, 1], num_users=2), "recall", k=2)
+        >>> result["recall@2"], result.num_skipped
+        (0.5, 1)
+    """
+    plan = Plan.of(metrics, k, dialect, None, (*OF_HITS, *OF_RANKS))
+    whole = [name for name in plan.metrics if not plan.has_cutoff(name)]
+    if whole:
+        raise ValueError(f"metrics must be of the best k items, got {whole[0]!r}, which needs the whole ranking")
+    check_options(confidence, seed)
+    relevant = Rows.from_matrix("test", test)
+    if num_items is None:
+        num_items = test.num_items if hasattr(test, "num_items") else test.shape[1]
+    else:
+        num_items = validation.integer("num_items", num_items, 1)
+    table, rows = _lists_and_rows(lists, users, len(relevant), plan.cutoffs[-1])
+    wanted = np.flatnonzero(relevant.counts()[rows])
+    hits = _hits(table[wanted], rows[wanted], relevant, num_items)
+    measured: dict[str, Measured] = {}
+    for name in plan.metrics:
+        measured |= {f"{name}@{cut}": plan.measure_hits(name, hits, cut) for cut in plan.cutoffs}
+    return Evaluation(
+        rows[wanted], measured, {}, plan.names(),
+        num_skipped=len(rows) - len(wanted), dialect=dialect, ties=None, confidence=confidence, seed=seed,
+    )  # fmt: skip
+
+
+def _lists_and_rows(
+    lists: ArrayLike, users: ArrayLike | None, num_users: int, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    table = validation.as_integers("lists", lists).astype(np.int64, copy=False)
+    if table.ndim != 2:
+        raise ValueError(f"lists must be of shape (U, K), got {table.shape}")
+    if table.shape[1] < most:
+        raise ValueError(f"k must be at most {table.shape[1]}, the length of the lists, got {most}")
+    if table.size and table.min() < -1:
+        raise ValueError(f"lists must hold ids of at least 0, or -1 for none, got {table.min()}")
+    if users is None:
+        if len(table) > num_users:
+            raise ValueError(f"lists must be at most as many as test has users, {num_users}, got {len(table)}")
+        return table, np.arange(len(table))
+    rows = validation.ids("users", users, num_users, "the number of users in test").astype(np.int64)
+    if len(rows) != len(table):
+        raise ValueError(f"users must have one value per list ({len(table)}), got {len(rows)}")
+    if len(np.unique(rows)) < len(rows):
+        values, counts = np.unique(rows, return_counts=True)
+        raise ValueError(f"users must be different, got {values[counts > 1][0]} more than once")
+    return table, rows
+
+
+def _hits(table: NDArray[np.int64], rows: NDArray[np.int64], relevant: Rows, num_items: int) -> Hits:
+    found, lengths = np.zeros(table.shape, np.bool_), np.zeros(len(table), np.int64)
+    repeated = np.full(len(table), -1)
+    if backends.choose("ranks") == "numba":
+        from spotfast.parallel.list_hits import list_hits
+
+        list_hits(table, rows, relevant.indptr, relevant.items, found, lengths, repeated)
+    else:
+        from spotfast.reference.list_hits import list_hits as reference
+
+        reference(table, rows, relevant, found, lengths, repeated)
+    twice = np.flatnonzero(repeated >= 0)
+    if len(twice):
+        raise ValueError(f"lists must not repeat an item, got {repeated[twice[0]]} twice for user {rows[twice[0]]}")
+    places, positions = np.nonzero(found)
+    return Hits.from_ranks(places, positions + 1, relevant.counts()[rows], lengths, num_items)

@@ -1,0 +1,90 @@
+"""Test items ranked for some users or sequences, whatever is to be done about ties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spotfast.evaluation.hits import Hits, certain_hits, expected_hits, ordered_ranks
+from spotfast.evaluation.ranking import Block, ScoredBlock, VectorBlock, blocks
+from spotfast.evaluation.sequence_scores import targets_and_excluded
+from spotfast.evaluation.sequence_scoring import score_blocks
+from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
+from spotfast.training.sequence import Sequences
+
+
+class Ranked:
+    """The test items of a block, ranked once for all metrics.
+
+    Args:
+        block: users, or sequences, with what is excluded from their rankings.
+        most: the largest cut-off.
+    """
+
+    def __init__(self, block: ScoredBlock | VectorBlock, most: int) -> None:
+        self.targets, self.num_items = block.targets, block.num_items
+        self.candidates: NDArray[np.int64] = np.full(len(self.targets), self.num_items, np.int64)
+        if block.excluded is not None:
+            self.candidates -= block.excluded.counts()
+        self._block, self._most = block, most
+        self._hits: dict[str, Hits] = {}
+
+    @cached_property
+    def counts(self) -> RankCounts:
+        """The counts of every test item."""
+        block = self._block
+        if isinstance(block, ScoredBlock):
+            return rank_counts(block.scores, block.targets, block.excluded)
+        return vector_rank_counts(*block.vectors, block.targets, block.excluded)
+
+    @cached_property
+    def average_ranks(self) -> NDArray[np.float64]:
+        """The rank of every test item where ties share their average."""
+        return self.counts.average_ranks if "counts" in vars(self) else self._block.ranks()
+
+    @property
+    def num_lost(self) -> int:
+        """How many test items are excluded."""
+        return int(np.count_nonzero(self.average_ranks > np.repeat(self.candidates, self.targets.counts())))
+
+    def ranks(self, ties: str) -> NDArray[np.float64]:
+        """Return the rank of every test item; averages for "expected", of which the metrics know more."""
+        if ties in ("average", "expected"):
+            return self.average_ranks
+        rows = np.repeat(np.arange(len(self.targets)), self.targets.counts())
+        counts = self.counts
+        return ordered_ranks(rows, counts.above, counts.equal, counts.before, ties)
+
+    def hits(self, ties: str) -> Hits:
+        """Return the test items up to the largest cut-off."""
+        if ties not in self._hits:
+            near = self.targets, self.candidates, self.num_items, self._most
+            self._hits[ties] = (
+                expected_hits(self.counts, *near) if ties == "expected" else certain_hits(self.ranks(ties), *near)
+            )
+        return self._hits[ties]
+
+    def lists(self) -> NDArray[np.int64]:
+        """Return the best items (U, k) up to the largest cut-off, -1 where fewer are left."""
+        return self._block.topk(min(self._most, self.num_items))
+
+
+def ranked_users(model: Any, test: Any, train: Any, most: int) -> Iterator[Ranked]:
+    """Yield the users with test items, ascending, as `spotfast.evaluation.ranking.blocks`."""
+    for block in blocks(model, test, train):
+        yield Ranked(_known(block), most)
+
+
+def ranked_sequences(model: Any, test: Sequences, exclude_preceding: bool, most: int) -> Iterator[Ranked]:
+    """Yield the sequences, in order, each with its last item as the test item."""
+    for rows, table in score_blocks(model, test, held_out=1):
+        yield Ranked(ScoredBlock(table, *targets_and_excluded(rows, 1, table.shape[1], exclude_preceding)), most)
+
+
+def _known(block: Block) -> ScoredBlock | VectorBlock:
+    assert isinstance(block, ScoredBlock | VectorBlock)
+    return block

@@ -4,34 +4,14 @@
 #include <cmath>
 #include <vector>
 
-#include "lanes.h"
 #include "parallel_for.h"
+#include "vectors.h"
 
 namespace spotfast {
 
 namespace {
 
 constexpr int64_t kGrain = 64;  // steps per thread, at least
-
-float product(const float* a, const float* b, int64_t dim) {
-    Lanes sum = Lanes::all(0.0f);
-    int64_t i = 0;
-    for (; i + Lanes::kSize <= dim; i += Lanes::kSize) {
-        sum = multiply_add(Lanes::load(a + i), Lanes::load(b + i), sum);
-    }
-    float rest = 0.0f;
-    for (; i < dim; ++i) rest += a[i] * b[i];
-    return sum.sum() + rest;
-}
-
-// to += factor * from
-void add(float* to, const float* from, float factor, int64_t dim) {
-    int64_t i = 0;
-    for (; i + Lanes::kSize <= dim; i += Lanes::kSize) {
-        multiply_add(Lanes::all(factor), Lanes::load(from + i), Lanes::load(to + i)).store(to + i);
-    }
-    for (; i < dim; ++i) to[i] += factor * from[i];
-}
 
 // The mixture as one candidate sees it.
 class Mixture {
@@ -41,8 +21,8 @@ class Mixture {
     float score(const float* states, const float* vector) {
         const int64_t mixtures = shape_.mixtures, dim = shape_.dim;
         for (int64_t m = 0; m < mixtures; ++m) {
-            tastes_[m] = product(states + m * dim, vector, dim);
-            weights_[m] = product(states + (mixtures + m) * dim, vector, dim);
+            tastes_[m] = dot(states + m * dim, vector, dim);
+            weights_[m] = dot(states + (mixtures + m) * dim, vector, dim);
         }
         const float highest = *std::max_element(weights_.begin(), weights_.end());
         float total = 0.0f;
@@ -61,10 +41,10 @@ class Mixture {
         const int64_t mixtures = shape_.mixtures, dim = shape_.dim;
         for (int64_t m = 0; m < mixtures; ++m) {
             const float of_taste = gradient * weights_[m], of_attention = of_taste * (tastes_[m] - score);
-            add(state_gradients + m * dim, vector, of_taste, dim);
-            add(state_gradients + (mixtures + m) * dim, vector, of_attention, dim);
-            add(vector_gradient, states + m * dim, of_taste, dim);
-            add(vector_gradient, states + (mixtures + m) * dim, of_attention, dim);
+            add_product(state_gradients + m * dim, vector, of_taste, dim);
+            add_product(state_gradients + (mixtures + m) * dim, vector, of_attention, dim);
+            add_product(vector_gradient, states + m * dim, of_taste, dim);
+            add_product(vector_gradient, states + (mixtures + m) * dim, of_attention, dim);
         }
     }
 

@@ -148,7 +148,7 @@ class PoolingEpoch {
                 scratch.scores[steps * candidates_ + j] =
                     dot(state, items_.blocks.weights(ids[j]), width_) + items_.blocks.header(ids[j]).bias;
             }
-            add_to(scratch.sum.data(), items_.blocks.weights(followed[step]), 1.0f);
+            add_product(scratch.sum.data(), items_.blocks.weights(followed[step]), 1.0f, width_);
             ++steps;
         }
         score_loss(settings_.loss, {steps, candidates_, scratch.scores.data(), nullptr, nullptr, scale,
@@ -164,7 +164,7 @@ class PoolingEpoch {
             for (int64_t j = 0; j < candidates_; ++j) {
                 const float gradient = gradients_[entry + j] = scratch.gradients[steps * candidates_ + j];
                 if (gradient == 0) continue;
-                add_to(scratch.sum.data(), items_.blocks.weights(ids_[entry + j]), gradient * share);
+                add_product(scratch.sum.data(), items_.blocks.weights(ids_[entry + j]), gradient * share, width_);
             }
         }
     }
@@ -200,12 +200,6 @@ class PoolingEpoch {
 
     void scale_to(float* to, const float* from, float factor) const {
         for (int64_t i = 0; i < width_; i += Lanes::kSize) (Lanes::all(factor) * Lanes::load(from + i)).store(to + i);
-    }
-
-    void add_to(float* to, const float* from, float factor) const {
-        for (int64_t i = 0; i < width_; i += Lanes::kSize) {
-            multiply_add(Lanes::all(factor), Lanes::load(from + i), Lanes::load(to + i)).store(to + i);
-        }
     }
 
     EpochSettings settings_;

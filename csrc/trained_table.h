@@ -8,6 +8,7 @@
 #include "batch_rows.h"
 #include "row_blocks.h"
 #include "team.h"
+#include "vectors.h"
 
 namespace spotfast {
 
@@ -20,18 +21,6 @@ constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 template <class V>
 constexpr bool is_bias(int64_t offset) {
     return V::kSize == 1 && offset < 0;
-}
-
-// The product of two rows of weights.
-inline float dot(const float* a, const float* b, int64_t width) {
-    Lanes even = Lanes::all(0.0f), odd = even;
-    int64_t i = 0;
-    for (; i + 2 * Lanes::kSize <= width; i += 2 * Lanes::kSize) {
-        even = multiply_add(Lanes::load(a + i), Lanes::load(b + i), even);
-        odd = multiply_add(Lanes::load(a + i + Lanes::kSize), Lanes::load(b + i + Lanes::kSize), odd);
-    }
-    if (i < width) even = multiply_add(Lanes::load(a + i), Lanes::load(b + i), even);
-    return (even + odd).sum();
 }
 
 class TrainedTable {

@@ -83,10 +83,7 @@ class DeferredAdam(torch.optim.Optimizer):
         Args:
             closure: computes the loss and its gradients again, as in torch's optimizers.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             dense = []
             for parameter in group["params"]:
@@ -189,6 +186,13 @@ def _retire(tables: Iterable[DeferredTable], hooks: Iterable[RemovableHandle]) -
         hook.remove()
 
 
+def _loss_of(closure: Callable[[], Any] | None) -> Any:
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class RowwiseAdagrad(torch.optim.Optimizer):
     """Adagrad with one sum per row: a fraction of the memory, and about as good for embeddings.
 
@@ -232,10 +236,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         Args:
             closure: computes the loss and its gradients again, as in torch's optimizers.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

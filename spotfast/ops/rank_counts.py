@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends
-from spotfast.ops.ranks import check_bounded, check_ids, check_rows
+from spotfast.ops.scored_rows import check_bounded, check_ids, check_rows
 from spotfast.ops.scores import scores as all_scores
 from spotfast.ops.scores import to_numpy
 from spotfast.reference import rank_counts as reference

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends
-from spotfast.ops.scores import are_bounded, check_vectors, scores, to_numpy
+from spotfast.ops.rank_counts import vector_rank_counts
+from spotfast.ops.scored_rows import check_rows
 from spotfast.reference import ranks as reference
 from spotfast.rows import Rows
 
@@ -88,39 +89,7 @@ def vector_ranks(
         >>> vector_ranks(torch.ones(1, 1), None, items, None, Rows(np.array([0, 2]), np.array([0, 1])))
         array([1. , 2.5])
     """
-    vectors = (user_vectors, user_biases, item_vectors, item_biases)
-    excluded = Rows.empty(len(user_vectors)) if excluded is None else excluded
-    check_bounded(*vectors)
-    check_ids("targets", targets, len(user_vectors), len(item_vectors))
-    check_ids("excluded", excluded, len(user_vectors), len(item_vectors))
-    if backends.choose("vector_ranks", user_vectors.device, backend) == "native":
-        rows = targets.indptr, targets.items, excluded.indptr, excluded.items
-        above, equal, _ = backends.native().rank_counts(*map(to_numpy, vectors), *rows, backends.num_threads())
-        return above + (equal + 1) / 2
-    return reference.ranks(scores(*vectors, backend="reference").numpy(), targets, excluded)
-
-
-def check_bounded(
-    user_vectors: Tensor, user_biases: Tensor | None, item_vectors: Tensor, item_biases: Tensor | None
-) -> None:
-    """Raise unless the vectors and biases are valid and all their scores finite."""
-    check_vectors(user_vectors, user_biases, item_vectors, item_biases)
-    if not are_bounded(user_vectors, user_biases, item_vectors, item_biases):
-        raise ValueError("vectors and biases must be finite and small enough for finite scores in float32")
-
-
-def check_rows(name: str, rows: Rows, scores: NDArray[Any]) -> None:
-    """Raise unless there is a row of valid ids for every row of scores."""
-    if scores.ndim != 2 or scores.dtype not in (np.float32, np.float64):
-        raise ValueError(
-            f"scores must be float32 or float64 of shape (U, I), got {scores.dtype} of shape {scores.shape}"
-        )
-    check_ids(name, rows, *scores.shape)
-
-
-def check_ids(name: str, rows: Rows, num_users: int, num_items: int) -> None:
-    """Raise unless there is a row of valid ids for every user."""
-    if len(rows) != num_users:
-        raise ValueError(f"{name} must have one row per row of scores ({num_users}), got {len(rows)}")
-    if len(rows.items) and not 0 <= rows.items.min() <= rows.items.max() < num_items:
-        raise ValueError(f"{name} must hold item ids in [0, {num_items}), got {rows.items.min()} .. {rows.items.max()}")
+    counts = vector_rank_counts(
+        user_vectors, user_biases, item_vectors, item_biases, targets, excluded, backend=backend
+    )
+    return counts.average_ranks

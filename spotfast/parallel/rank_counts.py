@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast.parallel.membership import is_in
-from spotfast.parallel.ranks import CHUNK, _count
+from spotfast.parallel.ranks import CHUNK, count_items
 from spotfast.parallel.runtime import ParallelKernel, inlined
 
 
@@ -41,7 +41,7 @@ def _rank_counts(
         for first in range(0, row.shape[0], CHUNK):
             chunk = row[first : first + CHUNK]
             for t in range(begin, end):
-                more, same = _count(chunk, row[target_items[t]])
+                more, same = count_items(chunk, row[target_items[t]])
                 above[t] += more
                 equal[t] += same
         for t in range(begin, end):

@@ -20,7 +20,7 @@ CHUNK = 2048
 
 
 @inlined
-def _count(scores: NDArray[Any], score: Any) -> tuple[np.int32, np.int32]:
+def count_items(scores: NDArray[Any], score: Any) -> tuple[np.int32, np.int32]:
     """How many are above, and how many equal. Sums of 32 bits, as wide as the scores, so that SIMD applies."""
     above, equal = np.int32(0), np.int32(0)
     for j in range(scores.shape[0]):
@@ -37,7 +37,7 @@ def _ranks_by_counting(
     for begin in range(0, row.shape[0], CHUNK):
         chunk = row[begin : begin + CHUNK]
         for t in range(targets.shape[0]):
-            more, same = _count(chunk, row[targets[t]])
+            more, same = count_items(chunk, row[targets[t]])
             above[t] += more
             equal[t] += same
     for t in range(targets.shape[0]):

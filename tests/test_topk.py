@@ -118,6 +118,29 @@ class TestVectorTopk:
                 found = np.where(ids >= 0, np.take_along_axis(table, np.maximum(ids, 0), axis=1), -np.inf)
                 np.testing.assert_array_equal(best, found)
 
+    @pytest.mark.parametrize("size", [0.0, 1e-39, 1e-6, 1.0, 1e12])
+    @pytest.mark.parametrize("bias_size", [0.0, 1e-39, 1e-3, 1.0, 1e12])
+    def test_magnitudes(self, backend, size, bias_size):
+        """Whatever share of a score comes from biases: none, all, and nearly all with the rest deciding."""
+        generator = torch.Generator().manual_seed(5)
+        shapes = (6, 5), (6,), (700, 5), (700,)
+        sizes = size, bias_size, size, bias_size
+        parts = [scale * torch.randn(shape, generator=generator) for shape, scale in zip(shapes, sizes, strict=True)]
+        table = scores(*parts).numpy()
+        for k in (1, 10, 100):
+            np.testing.assert_array_equal(vector_topk(*parts, k, backend=backend)[0], topk(table, k))
+
+    def test_near_ties_in_plenty(self, backend):
+        """One dimension dwarfs what tells items apart: in whole numbers, they are all the same."""
+        generator = torch.Generator().manual_seed(6)
+        users, items = torch.randn(5, 4, generator=generator), torch.randn(3000, 4, generator=generator)
+        users[:, 0], items[:, 0] = 1e5, 1.0
+        users[4], items[:, 1] = 0.0, items[:, 1] * 1e-3
+        parts = [users, torch.randn(5, generator=generator), items, None]
+        table = scores(*parts).numpy()
+        for k in (1, 7, 200):
+            np.testing.assert_array_equal(vector_topk(*parts, k, backend=backend)[0], topk(table, k))
+
     def test_threads_and_many_users(self, backend, set_threads):
         parts = [torch.randn(2100, 3), torch.randn(2100), torch.randn(40, 3), torch.randn(40)]
         set_threads(1)

@@ -1,0 +1,120 @@
+// Rough scores: never further from the exact ones than they say, whatever the magnitudes, and none above a cut is
+// missed.
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "rough_scores.h"
+#include "scores.h"
+
+using namespace spotfast;
+
+namespace {
+
+struct Model {
+    int64_t num_users, num_items, dim;
+    std::vector<float> users, user_biases, items, item_biases;
+
+    Model(int64_t num_users, int64_t num_items, int64_t dim, float vector_size, float bias_size)
+        : num_users(num_users), num_items(num_items), dim(dim) {
+        std::mt19937 generator(static_cast<unsigned>(dim + num_items));
+        std::normal_distribution<float> normal;
+        const auto fill = [&](std::vector<float>& values, int64_t count, float size) {
+            for (int64_t i = 0; i < count; ++i) values.push_back(size * normal(generator));
+        };
+        fill(users, num_users * dim, vector_size);
+        fill(user_biases, num_users, bias_size);
+        fill(items, num_items * dim, vector_size);
+        fill(item_biases, num_items, bias_size);
+    }
+    VectorsView users_view() const { return {users.data(), user_biases.data(), num_users}; }
+    VectorsView items_view(bool biases) const {
+        return {items.data(), biases ? item_biases.data() : nullptr, num_items};
+    }
+};
+
+// All items in the order of `scan`, with cuts that let everything through.
+std::vector<int32_t> rough_scores(const VectorsView& items, const RoughScale& scale, const int16_t* users) {
+    RoughTile tile(items, scale);
+    const int32_t cuts[RoughTile::kUsers] = {INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN};
+    std::vector<int32_t> found(RoughTile::kUsers * items.rows, INT32_MIN);
+    for (int64_t first = 0; first < items.rows; first += tile.capacity()) {
+        tile.pack(first, std::min(tile.capacity(), items.rows - first));
+        tile.scan(users, cuts, [&](int u, int64_t item, int32_t rough) {
+            CHECK(item >= 0 && item < items.rows);
+            CHECK(found[u * items.rows + item] == INT32_MIN);  // once
+            found[u * items.rows + item] = rough;
+        });
+    }
+    return found;
+}
+
+void check_model(const Model& model, bool biases) {
+    constexpr int kUsers = RoughTile::kUsers;
+    const VectorsView users = model.users_view(), items = model.items_view(biases);
+    const RoughScale scale(items, model.dim);
+    std::vector<int16_t> vectors(kUsers * scale.width());
+    std::vector<int64_t> errors;
+    for (int u = 0; u < kUsers; ++u) errors.push_back(scale.round_user(users, u, &vectors[u * scale.width()]));
+    const std::vector<int32_t> rough = rough_scores(items, scale, vectors.data());
+    std::vector<float> exact(kUsers * items.rows);
+    scores(users, items, model.dim, 1, exact.data());
+    for (int u = 0; u < kUsers; ++u) {
+        for (int64_t a = 0; a < items.rows; ++a) {
+            for (int64_t b = 0; b < items.rows; ++b) {
+                const int64_t place = u * items.rows;
+                const int64_t lead = static_cast<int64_t>(rough[place + a]) - rough[place + b];
+                if (lead > 2 * errors[u]) CHECK(exact[place + a] > exact[place + b]);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+TEST(rough_scores_are_within_their_error) {
+    for (int64_t dim : {1, 2, 3, 31, 32, 33, 128, 512}) {
+        for (float bias_size : {0.0f, 1e-3f, 1.0f, 1e4f}) {
+            for (float vector_size : {1.0f, 1e-4f, 1e3f}) {
+                const Model model(4, 37, dim, vector_size, bias_size);
+                check_model(model, true);
+                check_model(model, false);
+            }
+        }
+    }
+}
+
+TEST(rough_scores_of_nothing_but_zeros_and_denormals) {
+    check_model(Model(4, 20, 3, 0.0f, 0.0f), true);
+    check_model(Model(4, 20, 3, 1e-39f, 0.0f), true);
+    check_model(Model(4, 20, 3, 1e-39f, 1e-39f), true);
+    check_model(Model(4, 20, 3, 0.0f, 1.0f), true);
+    check_model(Model(4, 20, 3, 1e15f, 1e30f), true);
+}
+
+TEST(a_scan_finds_what_is_above_the_cuts_of_each_user) {
+    const Model model(4, 3000, 33, 1.0f, 1.0f);
+    const VectorsView users = model.users_view(), items = model.items_view(true);
+    const RoughScale scale(items, model.dim);
+    std::vector<int16_t> vectors(RoughTile::kUsers * scale.width());
+    for (int u = 0; u < RoughTile::kUsers; ++u) scale.round_user(users, u, &vectors[u * scale.width()]);
+    const std::vector<int32_t> rough = rough_scores(items, scale, vectors.data());
+    const int32_t cuts[RoughTile::kUsers] = {0, INT32_MAX, rough[2 * items.rows + 17], INT32_MIN};
+    std::vector<int64_t> found(RoughTile::kUsers), expected(RoughTile::kUsers);
+    RoughTile tile(items, scale);
+    for (int64_t first = 0; first < items.rows; first += tile.capacity()) {
+        tile.pack(first, std::min(tile.capacity(), items.rows - first));
+        tile.scan(vectors.data(), cuts, [&](int u, int64_t item, int32_t score) {
+            CHECK(score == rough[u * items.rows + item]);
+            CHECK(score > cuts[u]);
+            ++found[u];
+        });
+    }
+    for (int u = 0; u < RoughTile::kUsers; ++u) {
+        for (int64_t i = 0; i < items.rows; ++i) expected[u] += rough[u * items.rows + i] > cuts[u];
+        CHECK(found[u] == expected[u]);
+    }
+    CHECK(found[0] > 0 && found[1] == 0 && found[3] == items.rows);
+}

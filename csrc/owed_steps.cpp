@@ -144,26 +144,45 @@ void OwedSteps::replay_early(const RowView& row, int64_t last) const {
     });
 }
 
-// One by one, any settings. Several registers side by side: a step waits for the one before it.
+// One by one, any settings. The numbers of a row and its bias go side by side through a few registers: a step waits for
+// the one before it, and a bias on its own would take as long as all of them.
 void OwedSteps::replay(const RowView& row, int64_t last) const {
-    constexpr int kTogether = 4;
-    int64_t i = 0;
-    for (; i + kTogether * Lanes::kSize <= row.width; i += kTogether * Lanes::kSize) {
-        replay<Lanes, kTogether>(row.weights + i, row.first + i, row.second + i, last);
+    constexpr int64_t kBlock = kTogether * Lanes::kSize;
+    const int64_t total = row.width + (row.bias != nullptr);
+    for (int64_t begin = 0; begin < total; begin += kBlock) {
+        const int64_t count = std::min(kBlock, total - begin), of_row = std::min(count, row.width - begin);
+        float weights[kBlock] = {}, first[kBlock] = {}, second[kBlock] = {};
+        std::copy_n(row.weights + begin, of_row, weights);
+        std::copy_n(row.first + begin, of_row, first);
+        std::copy_n(row.second + begin, of_row, second);
+        if (of_row < count) {
+            weights[of_row] = *row.bias;
+            first[of_row] = *row.bias_first;
+            second[of_row] = *row.bias_second;
+        }
+        replay_block<kTogether>(weights, first, second, (count + Lanes::kSize - 1) / Lanes::kSize, last);
+        std::copy_n(weights, of_row, row.weights + begin);
+        std::copy_n(first, of_row, row.first + begin);
+        std::copy_n(second, of_row, row.second + begin);
+        if (of_row < count) {
+            *row.bias = weights[of_row];
+            *row.bias_first = first[of_row];
+            *row.bias_second = second[of_row];
+        }
     }
-    for (; i + Lanes::kSize <= row.width; i += Lanes::kSize) {
-        replay<Lanes, 1>(row.weights + i, row.first + i, row.second + i, last);
-    }
-    for (; i < row.width; ++i) replay<Single, 1>(row.weights + i, row.first + i, row.second + i, last);
-    if (row.bias != nullptr) replay<Single, 1>(row.bias, row.bias_first, row.bias_second, last);
 }
 
-template <class V, int kTogether>
-void OwedSteps::replay(float* weights, float* first, float* second, int64_t last) const {
+// As many registers as there are numbers for.
+template <int kRegisters>
+void OwedSteps::replay_block(float* weights, float* first, float* second, int64_t registers, int64_t last) const {
+    if constexpr (kRegisters > 1) {
+        if (registers < kRegisters) return replay_block<kRegisters - 1>(weights, first, second, registers, last);
+    }
+    using V = Lanes;
     const int64_t missed = taken_ - last, count = std::min(missed, replayed_);
     const Step* steps = steps_.data() + last;
-    V p[kTogether], m[kTogether], v[kTogether];
-    for (int k = 0; k < kTogether; ++k) {
+    V p[kRegisters], m[kRegisters], v[kRegisters];
+    for (int k = 0; k < kRegisters; ++k) {
         p[k] = V::load(weights + k * V::kSize);
         m[k] = V::load(first + k * V::kSize);
         v[k] = V::load(second + k * V::kSize);
@@ -172,7 +191,7 @@ void OwedSteps::replay(float* weights, float* first, float* second, int64_t last
     const V rest1 = V::all(rest1_), rest2 = V::all(rest2_), penalty = V::all(penalty_);
     for (int64_t j = 1; j <= count; ++j) {
         const V size = V::all(steps[j].size), eps = V::all(steps[j].eps), shrink = V::all(steps[j].shrink);
-        for (int k = 0; k < kTogether; ++k) {
+        for (int k = 0; k < kRegisters; ++k) {
             const V gradient = penalty * p[k];
             m[k] = multiply_add(beta1, m[k], rest1 * gradient);
             v[k] = multiply_add(beta2, v[k], rest2 * gradient * gradient);
@@ -181,7 +200,7 @@ void OwedSteps::replay(float* weights, float* first, float* second, int64_t last
     }
     const V shrink = V::all(settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last + count]) : 1.0f);
     const V decay1 = V::all(powers1_.at(missed - count)), decay2 = V::all(powers2_.at(missed - count));
-    for (int k = 0; k < kTogether; ++k) {
+    for (int k = 0; k < kRegisters; ++k) {
         (p[k] * shrink).store(weights + k * V::kSize);
         zero_below(m[k] * decay1, V::all(kNegligible)).store(first + k * V::kSize);
         zero_below(v[k] * decay2, V::all(kVanished)).store(second + k * V::kSize);

@@ -102,11 +102,13 @@ class OwedSteps {
         double a, b;
     };
 
+    static constexpr int kTogether = 5;  // registers of numbers that are replayed side by side: 32 and a bias in AVX2
+
     void pay(const RowView& row, int64_t last) const;
     void replay_early(const RowView& row, int64_t last) const;
     void replay(const RowView& row, int64_t last) const;
-    template <class V, int kTogether>
-    void replay(float* weights, float* first, float* second, int64_t last) const;
+    template <int kRegisters>
+    void replay_block(float* weights, float* first, float* second, int64_t registers, int64_t last) const;
 
     AdamSettings settings_;
     float beta1_, beta2_, rest1_, rest2_, penalty_;  // rest: 1 - beta, rounded once

@@ -10,6 +10,8 @@ BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 CXX    ?= g++
 QUICK  := "not slow and not interpreter"
+# As many processes as cores, each with one thread of its own for torch; a file is run by one process.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml
 
@@ -22,14 +24,14 @@ demo: $(STAMPS)/demo ## train, evaluate and recommend on MovieLens-100K
 	@$(BIN)/python -m spotfast demo
 
 test: $(STAMPS)/dev ## the tests and the doctests; spotfast/ must be covered to 90 %
-	$(BIN)/python -m pytest -q --doctest-modules -m $(QUICK) --cov --cov-report=term --cov-fail-under=90
+	$(PYTEST) --doctest-modules -m $(QUICK) --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(STAMPS)/dev ## the tests that take minutes or need real data
 	$(BIN)/python -m pytest -q -m slow
 
 test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, and compiled for every target (no GPU needed)
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/kernels
-	$(BIN)/python -m pytest -q -m "not interpreter" tests/kernels
+	TRITON_INTERPRET=1 $(PYTEST) --dist load tests/kernels
+	$(PYTEST) -m "not interpreter and not slow" tests/kernels
 
 test-wheel: wheel ## the tests, from the built wheel, outside the source tree
 	rm -rf $(VENV)-wheel build/wheel
@@ -37,7 +39,8 @@ test-wheel: wheel ## the tests, from the built wheel, outside the source tree
 	$(VENV)-wheel/bin/python -m pip install -q --no-deps dist/*.whl
 	mkdir -p build/wheel
 	cd build/wheel && PYTHONPATH=$$($(CURDIR)/$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-	    $(CURDIR)/$(VENV)-wheel/bin/python -m pytest -q -p no:cacheprovider -m $(QUICK) $(CURDIR)/tests
+	    OMP_NUM_THREADS=1 $(CURDIR)/$(VENV)-wheel/bin/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider \
+	    -m $(QUICK) $(CURDIR)/tests
 
 SANITIZED := sanitized-memory sanitized-memory-avx2 sanitized-thread sanitized-thread-avx2
 CPP_TESTS  := $(wildcard tests/cpp/*.cpp)
@@ -66,6 +69,18 @@ format: $(STAMPS)/dev ## format everything
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h tests/cpp/*.cpp
+
+.PHONY: lint-workflows reproducible
+lint-workflows: build/workflows/bin/zizmor ## the workflows of the public host, against their schema and for security
+	build/workflows/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	build/workflows/bin/zizmor --offline --persona=pedantic .github
+
+build/workflows/bin/zizmor:
+	$(PYTHON) -m venv build/workflows
+	build/workflows/bin/python -m pip install -q zizmor==1.32.0 check-jsonschema==0.39.0
+
+reproducible: $(STAMPS)/dev ## wheel and source distribution, built twice: every byte must be the same
+	$(BIN)/python scripts/check_reproducible.py --no-isolation
 
 bench: $(STAMPS)/dev ## the benchmarks (some minutes, on an idle machine)
 	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
@@ -96,7 +111,7 @@ $(STAMPS)/demo: $(STAMPS)/package
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/demo
-	$(BIN)/python -m pip install -q -c constraints.txt triton pytest pytest-cov hypothesis pandas polars pyarrow \
+	$(BIN)/python -m pip install -q -c constraints.txt triton pytest pytest-cov pytest-xdist hypothesis pandas polars pyarrow \
 	    ruff mypy clang-format build scipy-stubs
 	@touch $@
 

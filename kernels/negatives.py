@@ -1,11 +1,12 @@
 """Negative items (see `spotfast.ops.negatives`): uniform, unseen by the user, or by popularity."""
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from spotfast.kernels.language import tl, triton
+from spotfast.kernels.launch import launch
 from spotfast.kernels.philox import below, draw, draw_range, split
+from spotfast.kernels.specialisation import Specialisation
 from spotfast.positives import Positives
 
 NEGATIVES = tl.constexpr(2 << 16)  # the stream, attempt 0
@@ -13,7 +14,6 @@ ATTEMPTS = tl.constexpr(16)  # by popularity; then one `unseen` draw
 UNIFORM_BLOCKS = 256  # Philox blocks per program: 1024 draws, 8 per thread
 UNSEEN_BLOCKS = 128  # 512 draws, 4 per thread: a search each
 POPULARITY_LANES = 128  # draws per program, one per thread: it goes on until all have accepted an item
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 SCALARS = ["seed", "epoch", "first_block", "skip", "first_draw", "count", "slots", "num_items", "first", "span"]
 
 
@@ -170,11 +170,11 @@ def uniform(
     out = torch.empty((stop - start, slots), dtype=torch.int64, device=device)
     if stop > start:
         first_block, skip, programs = split(start * slots, stop * slots, UNIFORM_BLOCKS)
-        with torch.cuda.device_of(out):
-            uniform_kernel[(programs,)](
-                out, seed, epoch, first_block, skip, out.numel(), first, num_items - first,
-                BLOCKS=UNIFORM_BLOCKS, **OPTIONS,
-            )  # fmt: skip
+        launch(
+            uniform_kernel, (programs,),
+            out, seed, epoch, first_block, skip, out.numel(), first, num_items - first,
+            BLOCKS=UNIFORM_BLOCKS,
+        )  # fmt: skip
     return out
 
 
@@ -183,12 +183,12 @@ def unseen(seed: int, epoch: int, start: int, stop: int, slots: int, positives: 
     out = torch.empty((stop - start, slots), dtype=torch.int64, device=users.device)
     if stop > start:
         first_block, skip, programs = split(start * slots, stop * slots, UNSEEN_BLOCKS)
-        with torch.cuda.device_of(out):
-            unseen_kernel[(programs,)](
-                out, users.contiguous(), positives.indptr.contiguous(), positives.items.contiguous(),
-                seed, epoch, first_block, skip, out.numel(), slots, positives.num_items,
-                BLOCKS=UNSEEN_BLOCKS, **OPTIONS,
-            )  # fmt: skip
+        launch(
+            unseen_kernel, (programs,),
+            out, users.contiguous(), positives.indptr.contiguous(), positives.items.contiguous(),
+            seed, epoch, first_block, skip, out.numel(), slots, positives.num_items,
+            BLOCKS=UNSEEN_BLOCKS,
+        )  # fmt: skip
     return out
 
 
@@ -205,10 +205,19 @@ def popularity(
     """By popularity over the items that are not the user's positives, shape (stop - start, slots)."""
     out = torch.empty((stop - start, slots), dtype=torch.int64, device=users.device)
     if stop > start:
-        with torch.cuda.device_of(out):
-            popularity_kernel[(triton.cdiv(out.numel(), POPULARITY_LANES),)](
-                out, thresholds.contiguous(), users.contiguous(), positives.indptr.contiguous(),
-                positives.items.contiguous(), seed, epoch, start * slots, out.numel(), slots, positives.num_items,
-                LANES=POPULARITY_LANES, **OPTIONS,
-            )  # fmt: skip
+        launch(
+            popularity_kernel, (triton.cdiv(out.numel(), POPULARITY_LANES),),
+            out, thresholds.contiguous(), users.contiguous(), positives.indptr.contiguous(),
+            positives.items.contiguous(), seed, epoch, start * slots, out.numel(), slots, positives.num_items,
+            LANES=POPULARITY_LANES,
+        )  # fmt: skip
     return out
+
+
+_ROWS = {"users": "*i64", "indptr": "*i64", "items": "*i32"}  # as `Positives` holds them
+
+SPECIALISATIONS = [
+    Specialisation(uniform_kernel, {"out": "*i64"}, {"BLOCKS": UNIFORM_BLOCKS}),
+    Specialisation(unseen_kernel, {"out": "*i64", **_ROWS}, {"BLOCKS": UNSEEN_BLOCKS}),
+    Specialisation(popularity_kernel, {"out": "*i64", "thresholds": "*i64", **_ROWS}, {"LANES": POPULARITY_LANES}),
+]

@@ -1,15 +1,16 @@
 """The epoch's order (see `spotfast.ops.permutation`): an unbalanced Feistel network with cycle walking."""
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from spotfast.kernels.language import tl, triton
+from spotfast.kernels.launch import launch
 from spotfast.kernels.philox import words
+from spotfast.kernels.specialisation import Specialisation
 
 PERMUTATION = tl.constexpr(1 << 16)  # the stream, attempt 0
 LANES = 256  # positions per program, 2 per thread: it walks until the last of them has arrived
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
+FEW_ROUNDS, MANY_ROUNDS = 6, 16  # a small order has fewer bits to mix
 SCALARS = ["seed", "epoch", "n", "start", "count", "left_bits", "right_bits"]
 
 
@@ -87,14 +88,21 @@ def permutation(seed: int, epoch: int, n: int, start: int, stop: int, device: to
     out = torch.empty(count, dtype=torch.int64, device=device)
     if count:
         left_bits, right_bits, rounds = halves(n)
-        with torch.cuda.device_of(out):
-            permutation_kernel[(triton.cdiv(count, LANES),)](
-                out, seed, epoch, n, start, count, left_bits, right_bits, ROUNDS=rounds, LANES=LANES, **OPTIONS
-            )
+        launch(
+            permutation_kernel, (triton.cdiv(count, LANES),),
+            out, seed, epoch, n, start, count, left_bits, right_bits,
+            ROUNDS=rounds, LANES=LANES,
+        )  # fmt: skip
     return out
 
 
 def halves(n: int) -> tuple[int, int, int]:
     """Return the bits of the left and of the right half of the network for [0, n), and the number of rounds."""
     bits = max(2, (n - 1).bit_length())
-    return bits // 2, bits - bits // 2, 6 if n >= 1024 else 16
+    return bits // 2, bits - bits // 2, FEW_ROUNDS if n >= 1024 else MANY_ROUNDS
+
+
+SPECIALISATIONS = [
+    Specialisation(permutation_kernel, {"out": "*i64"}, {"ROUNDS": rounds, "LANES": LANES})
+    for rounds in (FEW_ROUNDS, MANY_ROUNDS)
+]

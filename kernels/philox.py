@@ -1,12 +1,13 @@
 """The random stream (see `spotfast.ops.philox`): Philox-4x32-10, four words per block of counters."""
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from spotfast.kernels.language import tl, triton
+from spotfast.kernels.launch import launch
+from spotfast.kernels.specialisation import Specialisation
+
 BLOCKS = 256  # Philox blocks per program: 1024 draws, 8 per thread
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 SCALARS = ["seed", "epoch", "stream_attempt", "first_block", "skip", "count"]
 
 
@@ -85,10 +86,11 @@ def draws(seed: int, epoch: int, stream: int, start: int, stop: int, attempt: in
     out = torch.empty(stop - start, dtype=torch.int64, device=device)
     if stop > start:
         first_block, skip, programs = split(start, stop, BLOCKS)
-        with torch.cuda.device_of(out):
-            draws_kernel[(programs,)](
-                out, seed, epoch, stream << 16 | attempt, first_block, skip, stop - start, BLOCKS=BLOCKS, **OPTIONS
-            )
+        launch(
+            draws_kernel, (programs,),
+            out, seed, epoch, stream << 16 | attempt, first_block, skip, stop - start,
+            BLOCKS=BLOCKS,
+        )  # fmt: skip
     return out
 
 
@@ -96,3 +98,6 @@ def split(start: int, stop: int, blocks: int) -> tuple[int, int, int]:
     """Return the first Philox block of the draws [start, stop), the draws to skip in it, and the number of programs."""
     first_block = start >> 2
     return first_block, start & 3, triton.cdiv((stop + 3 >> 2) - first_block, blocks)
+
+
+SPECIALISATIONS = [Specialisation(draws_kernel, {"out": "*i64"}, {"BLOCKS": BLOCKS})]

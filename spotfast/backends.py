@@ -2,12 +2,14 @@
 
 - `native`: the C++ extension, compiled for any CPU and, on x86-64, once more for AVX2 and FMA;
 - `numba`: Numba, parallel over users;
-- `triton`: Triton kernels, on CUDA devices (and on the CPU in Triton's interpreter, for tests);
+- `triton`: Triton kernels, on CUDA devices (and on the CPU in Triton's interpreter, for tests), compiled ahead of time
+  or when they are first called;
 - `reference`: plain PyTorch and numpy, on any device. All others are tested against it.
 
 Environment:
     SPOTFAST_ISA=baseline   use the extension's build for any CPU where the CPU has AVX2 and FMA, too.
     SPOTFAST_BACKEND=reference   use the reference for every operation that is not asked to run elsewhere.
+    SPOTFAST_AOT=0|1|require     what Triton kernels run from: see `spotfast.cuda.choice`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from types import ModuleType
 import torch
 
 from spotfast import threads, validation
+from spotfast.cuda import choice
 
 REINSTALL = "SPOTFAST_REQUIRE_EXT=1 pip install --force-reinstall --no-deps ."  # in a checkout
 
@@ -30,10 +33,12 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "philox": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "permutation": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "negatives": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
-    "factorization_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
+    "bilinear": {"cpu": ("reference",), "cuda": ("triton", "reference")},
+    "factorization_epoch": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "pooling_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "mixture_scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
-    "row_update": {"cpu": ("native", "reference"), "cuda": ("reference",)},
+    "sequence_loss": {"cpu": ("reference",), "cuda": ("triton", "reference")},
+    "row_update": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "windows": {"cpu": ("native", "reference")},
     "item_rows": {"cpu": ("native", "reference")},
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
@@ -131,8 +136,10 @@ def _numba_missing() -> str | None:
 
 
 def _triton_missing(device: torch.device) -> str | None:
+    if device.type == "cuda":
+        return choice.missing(device)
     if importlib.util.find_spec("triton") is None:
-        return "triton is not installed: pip install 'spotfast[triton]'"
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return choice.NOT_INSTALLED
+    if os.environ.get("TRITON_INTERPRET") != "1":
         return f"it runs on CUDA devices, the tensors are on {device}"
     return None

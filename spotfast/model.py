@@ -101,6 +101,33 @@ class Model:
         """Where the network is, or will be."""
         return self._device
 
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network and what the optimizer keeps; training and prediction go on there.
+
+        Args:
+            device: a torch device such as "cpu" or "cuda:0".
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: if there is no such device.
+            RuntimeError: if torch does not see it, or it has too little memory; the model stays where it was.
+        """
+        chosen = _device(False, device)
+        if self._net is not None and self._optimizer is not None:
+            state = self._optimizer.state_dict()  # first: it brings deferred rows up to date
+            try:
+                self._net.to(chosen)
+                self._optimizer.load_state_dict(state)  # torch's way to move a state to its parameters
+            except Exception:
+                self._net.to(self._device)
+                self._optimizer.load_state_dict(state)
+                raise
+        self._device = chosen
+        self._use_cuda = chosen.type == "cuda"
+        return self
+
     def save(self, path: str | Path) -> None:
         """Write the fitted model to one file: network, optimizer state, history, settings, raw ids. No pickle.
 
@@ -184,10 +211,10 @@ class Model:
             raise
 
     def _warn_of_autograd(self, reason: Exception) -> None:
-        """Say why the C++ engine does not train this model; on other devices there is none to be missed."""
-        if self._device.type == "cpu":
+        """Say why no engine trains this model; on other devices than these there is none to be missed."""
+        if self._device.type in ("cpu", "cuda"):
             warnings.warn(
-                f"training runs through autograd, many times slower than in the C++ engine: {reason}",
+                f"training runs through autograd, many times slower than in the engine: {reason}",
                 PerformanceWarning,
                 stacklevel=4,
             )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from spotfast import backends
+from spotfast.cuda import choice
 
 # The bits of every operation, whichever way it is computed: printed by a process, or computed in this one.
 DIGEST = """
@@ -133,6 +134,9 @@ def triton(request, monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", module if request.param else None)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.delenv("SPOTFAST_BACKEND", raising=False)
+    monkeypatch.setenv("SPOTFAST_AOT", "0")
+    if request.param:
+        monkeypatch.setattr(choice, "jit_missing", lambda: None)  # a C compiler, Python's headers
     return request.param
 
 

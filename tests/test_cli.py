@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import types
@@ -15,12 +16,15 @@ from spotfast import backends
 from spotfast.cli import doctor
 from spotfast.cli.main import COMMANDS, main
 from spotfast.cli.table import table
+from spotfast.cuda import choice
+from spotfast.cuda.manifest import Binary, Manifest, Program, Target, source_hash
+from spotfast.cuda.shipped import Shipped
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
     """Nothing from the environment of the tests has a say, and files go to a folder of the test's own."""
-    for name in ("SPOTFAST_DATA_DIR", "SPOTFAST_BACKEND", "SPOTFAST_ISA", "TRITON_INTERPRET"):
+    for name in ("SPOTFAST_DATA_DIR", "SPOTFAST_BACKEND", "SPOTFAST_AOT", "SPOTFAST_ISA", "TRITON_INTERPRET"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SPOTFAST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -120,9 +124,18 @@ def without(monkeypatch):
 
 
 @pytest.fixture
-def cuda(monkeypatch):
+def cuda(monkeypatch, tmp_path):
+    """A GPU, without kernels that were compiled for it."""
+    for module in (choice, doctor):
+        monkeypatch.setattr(module, "shipped", lambda: Shipped(tmp_path, tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a made-up GPU")
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """What Triton needs to compile at run time."""
+    monkeypatch.setattr(choice, "jit_missing", lambda: None)
 
 
 class TestDoctor:
@@ -202,6 +215,63 @@ class TestDoctor:
         names = {name for by_device in backends.OPERATIONS.values() for row in by_device.values() for name in row}
         text = report()
         assert all(f"] {name}: gone" in text for name in names - {"reference"})
+
+    def test_kernels_without_a_device(self, report):
+        if torch.cuda.is_available():
+            pytest.skip("there is one")
+        rows = words(report())
+        for operation, by_device in backends.OPERATIONS.items():
+            assert ([operation, "none", "no", "CUDA", "device"] in rows) == ("triton" in by_device.get("cuda", ()))
+
+    @pytest.mark.usefixtures("cuda", "compiler")
+    def test_kernels_by_triton(self, report):
+        text = report()
+        assert ["compiled", "kernels", "none"] in words(text)
+        assert re.search(r"^philox +JIT +this installation carries no compiled kernels$", text, re.MULTILINE)
+
+    @pytest.mark.usefixtures("cuda")
+    def test_kernels_without_triton(self, report, without):
+        without("triton")
+        assert re.search(r"^philox +reference +.*no compiled kernels; triton is not installed", report(), re.MULTILINE)
+
+    @pytest.mark.usefixtures("cuda", "compiler")
+    @pytest.mark.parametrize(
+        ("variable", "source"), [("SPOTFAST_BACKEND=reference", "reference"), ("SPOTFAST_AOT=0", "JIT")]
+    )
+    def test_kernels_and_the_environment(self, report, monkeypatch, variable, source):
+        monkeypatch.setenv(*variable.split("="))
+        assert ["philox", source, variable, "is", "set"] in words(report())
+
+    @pytest.mark.usefixtures("cuda", "compiler")
+    def test_compiled_kernels(self, report, monkeypatch, tmp_path):
+        """For the device's capability, and those of one operation."""
+        binary = Binary("draws_kernel", 0, 0, 2, 0, 1, "")
+        program = Program("philox.draws_kernel", (("out", "*i64"),), {}, 4, False, {"90": binary, "ptx": binary})
+        target = Target("a.bin", "12.9.86", 12000)
+        folder = tmp_path / "compiled"
+        folder.mkdir()
+        Manifest(source_hash(tmp_path), "3.9.0", {"90": target, "ptx": target}, (program,)).write(folder)
+        found = Shipped(folder, tmp_path)
+        for module in (choice, doctor):
+            monkeypatch.setattr(module, "shipped", lambda: found)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+        monkeypatch.setattr(choice, "driver", lambda: types.SimpleNamespace(version=12080))
+        text = report()
+        assert "compiled kernels  1 for sm_90, ptx, by triton 3.9.0\n" in text
+        assert re.search(r"^philox +cubin +sm_90$", text, re.MULTILINE)
+        assert re.search(r"^permutation +JIT +not among those compiled ahead of time$", text, re.MULTILINE)
+
+    def test_stale_kernels(self, report, monkeypatch):
+        found = types.SimpleNamespace(manifest=None, fault=True, reason="the compiled kernels are stale")
+        monkeypatch.setattr(doctor, "shipped", lambda: found)
+        assert "compiled kernels  not used: the compiled kernels are stale\n" in report()
+
+    def test_an_unknown_mode(self, monkeypatch, capsys):
+        monkeypatch.setenv("SPOTFAST_AOT", "2")
+        assert main(["doctor"]) == 1
+        expected = "spotfast doctor: SPOTFAST_AOT must be one of '0', '1', 'require', got '2'\n"
+        assert capsys.readouterr() == ("", expected)
 
     def test_a_broken_package(self, report, monkeypatch, tmp_path):
         (tmp_path / "triton.py").write_text("from numpy import no_such_name")

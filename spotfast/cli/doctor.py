@@ -14,6 +14,11 @@ from spotfast import backends
 from spotfast._version import __version__
 from spotfast.cli.errors import CommandError
 from spotfast.cli.table import table
+from spotfast.cuda.choice import mode, of_operation
+from spotfast.cuda.manifest import PTX
+from spotfast.cuda.shipped import shipped
+
+CUDA = torch.device("cuda")
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report() -> list[str]:
-    """Return the sections of the report: versions, hardware, operations, and how to get what is missing."""
+    """Return the sections of the report: versions, hardware, operations, kernels, and how to get what is missing."""
     devices = [torch.device("cpu")]
     if torch.cuda.is_available():
         devices.append(torch.device("cuda"))
     lacks: dict[str, str] = {}
     operations = _operations(devices, lacks)
-    return [_versions(), _hardware(), *_environment(), operations, *_missing(lacks)]
+    return [_versions(), _hardware(), *_environment(), operations, _kernels(), *_missing(lacks)]
 
 
 def _versions() -> str:
@@ -89,6 +94,7 @@ def _hardware() -> str:
         ("C++ extension", _extension()),
         ("threads", f"{backends.num_threads()} of {os.cpu_count()} CPUs"),
         ("CUDA device", cuda),
+        ("compiled kernels", _compiled()),
     ]
     return table(rows, "<<", header=False)
 
@@ -100,9 +106,19 @@ def _extension() -> str:
     return isa or "missing"
 
 
+def _compiled() -> str:
+    if mode() == "0":
+        return "not used: SPOTFAST_AOT=0 is set"
+    found = shipped()
+    if found.manifest is None:
+        return f"not used: {found.reason}" if found.fault else "none"
+    targets = ", ".join(name if name == PTX else f"sm_{name}" for name in found.manifest.targets)
+    return f"{len(found.manifest.programs)} for {targets}, by triton {found.manifest.triton}"
+
+
 def _environment() -> list[str]:
     """Variables that change the choice of backends, if any is set."""
-    names = ("SPOTFAST_BACKEND", "SPOTFAST_ISA", "TRITON_INTERPRET")
+    names = ("SPOTFAST_BACKEND", "SPOTFAST_AOT", "SPOTFAST_ISA", "TRITON_INTERPRET")
     lines = [f"{name}={os.environ[name]} is set" for name in names if name in os.environ]
     return ["\n".join(lines)] if lines else []
 
@@ -125,6 +141,22 @@ def _operations(devices: list[torch.device], lacks: dict[str, str]) -> str:
                     notes.append(f"{name} [{list(lacks).index(name) + 1}]")
             rows.append((operation, device.type, chosen, ", ".join(notes)))
     return table(rows, "<<<<")
+
+
+def _kernels() -> str:
+    """Return the table of what each operation's kernels run from on a CUDA device."""
+    rows = [("operation", "CUDA kernels", "because")]
+    for operation, by_device in backends.OPERATIONS.items():
+        if "triton" not in by_device.get("cuda", ()):
+            continue
+        if not torch.cuda.is_available():
+            rows.append((operation, "none", "no CUDA device"))
+        elif backends.choose(operation, "cuda") == "reference" and backends.missing("triton", CUDA) is None:
+            rows.append((operation, "reference", "SPOTFAST_BACKEND=reference is set"))
+        else:
+            choice = of_operation(operation)
+            rows.append((operation, choice.source, choice.reason))
+    return table(rows, "<<<")
 
 
 def _missing(lacks: dict[str, str]) -> list[str]:

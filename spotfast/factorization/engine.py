@@ -1,4 +1,4 @@
-"""The engine of factorization models: whole epochs in C++, for plain networks and optimizers."""
+"""The engine of factorization models: whole epochs in C++ or Triton, for plain networks and optimizers."""
 
 from __future__ import annotations
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from spotfast import validation
-from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
+from spotfast.layers import TABLES, BloomEmbedding, ScaledEmbedding, ZeroEmbedding
+from spotfast.ops.bilinear import bilinear
+
+ONE_KERNEL = "cuda"  # the type of the devices that have one for all lookups, products and biases
 
 
 class BilinearNet(nn.Module):
@@ -83,6 +87,11 @@ class BilinearNet(nn.Module):
         Returns:
             float tensor of shape (B, C).
         """
+        tables = _plain_tables(self.user_embeddings, self.user_biases, self.item_embeddings, self.item_biases)
+        if len(tables) == 4 and user_ids.shape == item_ids.shape[:1]:
+            user_vectors, user_biases, item_vectors, item_biases = (table.weight for table in tables)
+            sparse = tables[0].sparse
+            return bilinear(user_vectors, user_biases, item_vectors, item_biases, user_ids, item_ids, sparse=sparse)
         users, candidates = item_ids.shape
         flat_items = item_ids.reshape(-1)
         user_vectors = self.user_vectors(user_ids).unsqueeze(1)  # [B, 1, D]
@@ -97,3 +106,19 @@ class BilinearNet(nn.Module):
     def item_vectors(self, item_ids: Tensor) -> Tensor:
         """Vectors (B, D) of items (B,), whatever the layer."""
         return self.item_embeddings(item_ids).reshape(len(item_ids), -1)
+
+
+def _plain_tables(*layers: nn.Module) -> list[nn.Embedding]:
+    """Those of the layers that are float32 tables on a GPU and nothing but that, as sparse as the first of them."""
+    tables = [
+        layer
+        for layer in layers
+        if isinstance(layer, nn.Embedding)
+        and type(layer) in TABLES
+        and (layer.padding_idx, layer.max_norm, layer.scale_grad_by_freq) == (None, None, False)
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+        and layer.weight.device.type == ONE_KERNEL
+        and layer.weight.dtype == torch.float32
+        and layer.weight.is_contiguous()
+    ]
+    return [table for table in tables if table.sparse == tables[0].sparse]

@@ -85,8 +85,12 @@ def factorization_epoch(
         mean over the batch of weight * loss(score of the positive, scores of the negatives)
 
     is what the rule takes a step on. All scores of a batch are of the weights before it; the gradients of a row that
-    occurs several times are summed. Rules that move rows without a gradient, as Adam, do so to within rounding; the
-    C++ engine takes such steps when a row is next read, and all that are left at the end of the epoch.
+    occurs several times are summed. Rules that move rows without a gradient, as Adam, do so to within rounding; all
+    backends but the reference take such steps when a row is next read, and all that are left at the end of the epoch.
+
+    On CUDA, vectors may be bfloat16: what is computed and kept beside them is float32, and stores are rounded at
+    random, to the right value on average, the same in each run. The host does not wait for the device before the end
+    of the epoch, except that it stays at most a hundred steps ahead.
 
     Args:
         users: the table of users.
@@ -97,15 +101,19 @@ def factorization_epoch(
         rule: the update rule.
         at: which epoch, and its batches.
         report: called now and then, and at the end, with the number of positions done; returns whether to go on.
-        backend: "auto", "native" or "reference".
+        backend: "auto", "native", "triton" or "reference".
 
     Raises:
         ValueError: for tables, states or interactions that do not fit each other, naming them.
+        RuntimeError: for a backend that cannot run; if a CUDA device has too little memory, saying how much is needed.
+            Nothing has changed then.
     """
-    _check(users, items, interactions, sampling, loss, rule, at)
     backend = backends.choose("factorization_epoch", users.vectors.device, backend)
+    _check(users, items, interactions, sampling, loss, rule, at, backend)
     if backend == "native":
         return _native(users, items, interactions, sampling, loss, rule, at, report)
+    if backend == "triton":
+        return _triton(users, items, interactions, sampling, loss, rule, at, report)
 
     def draw(start: int, stop: int, user_ids: Tensor) -> Tensor:
         assert sampling is not None
@@ -153,6 +161,27 @@ def _native(
     return EpochResult(mean, batches)
 
 
+def _triton(
+    users: Table,
+    items: Table,
+    interactions: TrainingInteractions,
+    sampling: NegativeSampling | None,
+    loss: str,
+    rule: UpdateRule,
+    at: EpochRange,
+    report: Callable[[int], bool],
+) -> EpochResult:
+    from spotfast.kernels import factorization_epoch as kernels
+
+    def draw(start: int, stop: int, user_ids: Tensor) -> Tensor:
+        assert sampling is not None
+        return sampling.draw(at.seed, at.epoch, start, stop, user_ids, backend="triton")
+
+    draws, slots = (None, 0) if sampling is None else (draw, sampling.slots)
+    mean, batches = kernels.factorization_epoch(users, items, interactions, draws, slots, loss, rule, at, report)
+    return EpochResult(mean, batches)
+
+
 def _check(
     users: Table,
     items: Table,
@@ -161,13 +190,18 @@ def _check(
     loss: str,
     rule: UpdateRule,
     at: EpochRange,
+    backend: str,
 ) -> None:
     validation.choice("loss", loss, LOSSES)
     tables.check_rule(rule)
     tables.check_range(at)
-    dim = users.vectors.shape[1]
+    dim, device = users.vectors.shape[1], users.vectors.device
+    kinds = tables.VECTORS_IN_KERNELS if backend == "triton" else (torch.float32,)
     for name, table in (("users", users), ("items", items)):
-        tables.check_table(name, table, dim, rule)
+        tables.check_table(name, table, dim, rule, kinds)
+    tables.check_device("items.vectors", items.vectors, device)
+    if backend == "triton" and dim > tables.MOST_COLUMNS_IN_KERNELS:
+        raise ValueError(f"users.vectors must have at most {tables.MOST_COLUMNS_IN_KERNELS} columns here, got {dim}")
     of_ratings = loss in LOSSES_OF_RATINGS
     if of_ratings != (sampling is None) or of_ratings != (interactions.ratings is not None):
         needs = "ratings and no sampling" if of_ratings else "sampling and no ratings"
@@ -176,7 +210,7 @@ def _check(
         raise ValueError(f"sampling.num_items must be {len(items.vectors)}, as items, got {sampling.num_items}")
     if sampling is not None and loss != "adaptive_hinge" and sampling.slots != 1:
         raise ValueError(f"sampling.slots must be 1 for loss {loss!r}, got {sampling.slots}")
-    _check_interactions(interactions, len(users.vectors), len(items.vectors))
+    _check_interactions(interactions, len(users.vectors), len(items.vectors), device)
     rows = min(at.batch_size, len(interactions.pairs))
     candidates, batches = rows * (1 + (0 if sampling is None else sampling.slots)), len(interactions.pairs) // rows
     if candidates >= 2**31 or batches >= 2**32 - 1:
@@ -186,8 +220,12 @@ def _check(
         )
 
 
-def _check_interactions(interactions: TrainingInteractions, num_users: int, num_items: int) -> None:
+def _check_interactions(
+    interactions: TrainingInteractions, num_users: int, num_items: int, device: torch.device
+) -> None:
     pairs = interactions.pairs
+    for name in ("pairs", "ratings", "weights"):
+        tables.check_device(f"interactions.{name}", getattr(interactions, name), device)
     if pairs.dim() != 2 or pairs.shape[1] != 2 or len(pairs) == 0 or pairs.dtype != torch.int32:
         raise ValueError(
             f"interactions.pairs must be int32 of shape (n, 2), n >= 1, got {pairs.dtype} of shape {tuple(pairs.shape)}"

@@ -6,6 +6,8 @@ next read. What it owes then has a closed form: `spotfast.reference.row_update` 
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -13,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends
+from spotfast.ops.tables import UpdateRule
 from spotfast.reference import row_update as reference
 
 MOST_ROWS = 2**31 - 1  # of the C++ engine
+MOST_COLUMNS = 512  # of the kernels
 Table = tuple[Tensor, Tensor, Tensor]
 
 
@@ -28,12 +32,14 @@ class DeferredRows:
 
     Args:
         weight: of the table; of a floating-point dtype, on any device. float32 in contiguous memory of the CPU is
-            worked on in C++.
+            worked on in C++; float32 and bfloat16 in contiguous memory of a CUDA device, with at most 512 columns, in
+            Triton. There, moments are float32 or bfloat16, arithmetic is float32, and bfloat16 weights are rounded
+            stochastically: up or down, right on average.
         betas: decay rates of the two moments, in [0, 1).
         eps: added to the denominator, above 0.
         weight_decay: L2 penalty, at least 0, not decoupled.
         steps: how many steps have been taken; every row is up to date. After 0 steps, moments must be zero.
-        backend: "auto", "native" or "reference".
+        backend: "auto", "native", "triton" or "reference".
 
     Attributes:
         settings: betas, eps and weight decay.
@@ -41,7 +47,7 @@ class DeferredRows:
 
     Raises:
         ValueError: for an unknown backend or a weight that is not of two dimensions.
-        RuntimeError: for backend "native" where it cannot run.
+        RuntimeError: for a backend that is named where it cannot run.
 
     Example:
         >>> weight, exp_avg, exp_avg_sq = torch.zeros(3, 3, 2)
@@ -65,15 +71,12 @@ class DeferredRows:
             raise ValueError(f"weight must be of shape (N, D), got {tuple(weight.shape)}")
         self.settings = (betas, eps, weight_decay)
         self.owing = False
-        unfit = _unfit(weight)
-        if unfit is None:
-            backend = backends.choose("row_update", weight.device, backend)
-        elif backend == "native":
-            raise RuntimeError(f"backend 'native' cannot run row_update: {unfit}")
-        else:
-            backend = "reference"
-        make = _NativeRows if backend == "native" else reference.DeferredRows
-        self._engine: _Engine = make(len(weight), weight.device, betas, eps, weight_decay, steps)
+        chosen = backends.choose("row_update", weight.device, backend)
+        unfit = _UNFIT[chosen](weight) if chosen in _UNFIT else None
+        if unfit is not None and backend == chosen:
+            raise RuntimeError(f"backend {backend!r} cannot run row_update: {unfit}")
+        make = reference.DeferredRows if unfit is not None else _ENGINES[chosen]
+        self._engine = make(len(weight), weight.device, betas, eps, weight_decay, steps)
 
     def catch_up(self, table: Table, ids: Tensor) -> None:
         """Bring the rows `ids` up to date.
@@ -83,7 +86,7 @@ class DeferredRows:
             ids: int64 or int32 tensor of any shape, values in [0, N); they may repeat.
 
         Raises:
-            IndexError: for an id out of range.
+            IndexError: for an id out of range; on a CUDA device, where it is left out, at the next flush.
         """
         if self.owing:
             self._engine.catch_up(table, ids.reshape(-1).long())
@@ -94,13 +97,13 @@ class DeferredRows:
         Args:
             table: `weight`, `exp_avg`, `exp_avg_sq`.
             ids: int64 tensor of shape (E,), values in [0, N). They may repeat: gradients of a row are summed, in the
-                order of the entries on the CPU.
+                order of the entries on the CPU; in C++ and Triton the same in each run.
             gradient: tensor of shape (E, D), of the weight's dtype.
             learning_rate: at least 0; another one at each step, if you like.
 
         Raises:
             ValueError: for other shapes.
-            IndexError: for an id out of range.
+            IndexError: for an id out of range; on a CUDA device, where it is left out, at the next flush.
         """
         if ids.ndim != 1 or gradient.shape != (len(ids), table[0].shape[1]):
             raise ValueError(
@@ -115,6 +118,9 @@ class DeferredRows:
 
         Args:
             table: `weight`, `exp_avg`, `exp_avg_sq`.
+
+        Raises:
+            IndexError: for an id out of range since the last flush, on a CUDA device; all rows are up to date.
         """
         if self.owing:
             self._engine.flush(table)
@@ -176,6 +182,65 @@ class _NativeRows:
         return self._arrays
 
 
+class _TritonRows:
+    """The same in Triton, on CUDA devices. The host never waits for the device but to report ids out of range."""
+
+    def __init__(
+        self,
+        count: int,
+        device: torch.device,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        steps: int,
+    ) -> None:
+        self._kernels = importlib.import_module("spotfast.kernels.row_update")
+        rule = UpdateRule("adam", 0.0, betas, eps, weight_decay)
+        self._schedule = self._kernels.Schedule(rule, steps, device)
+        untouched = steps == 0 and weight_decay == 0  # moments of zero: nothing is owed until there is a gradient
+        self._last = torch.full((count,), -1 if untouched else 0, dtype=torch.int32, device=device)
+        self._outside = torch.zeros(1, dtype=torch.int64, device=device)  # 0: no id was out of range
+
+    @torch.no_grad()
+    def catch_up(self, table: Table, ids: Tensor) -> None:
+        self._check(table)
+        self._kernels.catch_up(table, self._last, self._outside, ids.contiguous(), self._schedule)
+        torch.autograd.graph.increment_version(table[0])
+
+    @torch.no_grad()
+    def update(self, table: Table, ids: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        self._check(table)
+        if self._schedule.room() == 0:
+            self._kernels.flush(table, self._last, self._schedule)
+        self._schedule.plan(learning_rate)
+        ids, gradient = ids.contiguous(), gradient.contiguous()
+        self._kernels.update(table, self._last, self._outside, ids, gradient, self._schedule)
+        torch.autograd.graph.increment_version(table[0])
+
+    @torch.no_grad()
+    def flush(self, table: Table) -> None:
+        self._check(table)
+        self._kernels.flush(table, self._last, self._schedule)
+        torch.autograd.graph.increment_version(table[0])
+        outside = int(self._outside)
+        if outside:
+            self._outside.zero_()
+            raise IndexError(f"ids must be in [0, {len(self._last)}), got {outside}: it was left out")
+
+    def _check(self, table: Table) -> None:
+        for name, tensor in zip(("weight", "exp_avg", "exp_avg_sq"), table, strict=True):
+            unfit = _unfit_for_triton(tensor)
+            if unfit is None and (tensor.device != self._last.device or tensor.shape != table[0].shape):
+                unfit = f"it is of shape {tuple(tensor.shape)} on {tensor.device}"
+            if unfit is None and len(tensor) != len(self._last):
+                unfit = f"it has {len(tensor)} rows"
+            if unfit is not None:
+                raise ValueError(
+                    f"{name} must be contiguous float32 or bfloat16 of {len(self._last)} rows on {self._last.device}, "
+                    f"but {unfit}"
+                )
+
+
 def _unfit(tensor: Tensor) -> str | None:
     """Return why C++ cannot work on a tensor, or None if it can."""
     if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or not tensor.is_contiguous():
@@ -183,3 +248,20 @@ def _unfit(tensor: Tensor) -> str | None:
     if len(tensor) > MOST_ROWS:
         return f"it has more than {MOST_ROWS} rows: {len(tensor)}"
     return None
+
+
+def _unfit_for_triton(tensor: Tensor) -> str | None:
+    """Return why kernels cannot work on a tensor, or None if they can."""
+    if tensor.dtype not in (torch.float32, torch.bfloat16) or not tensor.is_contiguous():
+        return f"it is {tensor.dtype} with strides {tensor.stride()}"
+    if tensor.numel() == 0 or tensor.shape[1] > MOST_COLUMNS:
+        return f"it is not of 1 to {MOST_COLUMNS} columns and at least one row: {tuple(tensor.shape)}"
+    return None
+
+
+_ENGINES: dict[str, Callable[..., _Engine]] = {
+    "native": _NativeRows,
+    "triton": _TritonRows,
+    "reference": reference.DeferredRows,
+}
+_UNFIT = {"native": _unfit, "triton": _unfit_for_triton}

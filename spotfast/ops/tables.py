@@ -54,7 +54,7 @@ class Table:
     """Rows of users or items, and what the update rule keeps for them: float32, contiguous, trained in place.
 
     Attributes:
-        vectors: (N, D).
+        vectors: (N, D); bfloat16, too, where Triton kernels train them.
         biases: (N, 1).
         vector_states: in the order of the rule's names, (N, D); (N, 1) for "rowwise_adagrad".
         bias_states: likewise, (N, 1).
@@ -100,6 +100,9 @@ class EpochResult:
 # which must not be zero in double precision.
 MOST_DECAY = 0.2
 
+MOST_COLUMNS_IN_KERNELS = 512  # Triton kernels hold whole rows in registers
+VECTORS_IN_KERNELS = (torch.float32, torch.bfloat16)
+
 
 def check_rule(rule: UpdateRule) -> None:
     """Raise for an update rule that does not exist, or has settings out of range."""
@@ -124,8 +127,22 @@ def check_range(at: EpochRange) -> None:
     validation.integer("at.steps", at.steps, 0)
 
 
-def check_table(name: str, table: Table, dim: int, rule: UpdateRule) -> None:
-    """Raise unless a table and its states have the shapes and the dtype that they must have."""
+def check_table(
+    name: str,
+    table: Table,
+    dim: int,
+    rule: UpdateRule,
+    kinds: tuple[torch.dtype, ...] = (torch.float32,),
+) -> None:
+    """Raise unless a table and its states are on one device, and of the shapes and the dtypes that they must have.
+
+    Args:
+        name: of the table.
+        table: what is checked.
+        dim: of its vectors.
+        rule: whose states it has.
+        kinds: what vectors may be; everything else is float32.
+    """
     rows = len(table.vectors)
     state_dim = 1 if rule.name == "rowwise_adagrad" else dim
     expected = [
@@ -135,14 +152,23 @@ def check_table(name: str, table: Table, dim: int, rule: UpdateRule) -> None:
         *(("bias_states", state, 1) for state in table.bias_states),
     ]
     for part, tensor, columns in expected:
-        if tensor.shape != (rows, columns) or tensor.dtype != torch.float32 or not tensor.is_contiguous():
+        check_device(f"{name}.{part}", tensor, table.vectors.device)
+        allowed = kinds if part == "vectors" else (torch.float32,)
+        if tensor.shape != (rows, columns) or tensor.dtype not in allowed or not tensor.is_contiguous():
+            names = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
             raise ValueError(
-                f"{name}.{part} must be contiguous float32 of shape ({rows}, {columns}), "
+                f"{name}.{part} must be contiguous {names} of shape ({rows}, {columns}), "
                 f"got {tensor.dtype} of shape {tuple(tensor.shape)}, strides {tensor.stride()}"
             )
     for part, states in (("vector_states", table.vector_states), ("bias_states", table.bias_states)):
         if len(states) != len(rule.states):
             raise ValueError(f"{name}.{part} must be {rule.states} for rule {rule.name!r}, got {len(states)} tensors")
+
+
+def check_device(name: str, tensor: Tensor | None, device: torch.device) -> None:
+    """Raise for a tensor on another device than the tables."""
+    if tensor is not None and tensor.device != device:
+        raise ValueError(f"{name} must be on {device}, as the vectors trained, got {tensor.device}")
 
 
 def array(tensor: Tensor | None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,13 +9,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from spotfast import backends, losses, recommendation, validation
+from spotfast import backends, recommendation, validation
 from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
 from spotfast.optim import DeferredAdam
 from spotfast.recommendation.queries import PredictedQueries, Queries
 from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.seeding import RandomStateLike
-from spotfast.sequence.calling import training_scores
+from spotfast.sequence.batch_loss import make_batch_loss
 from spotfast.sequence.engine import PoolingEngine
 from spotfast.sequence.queries import FIRST_ITEM, SequenceQueries, item_lookup
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
@@ -263,15 +262,13 @@ class ImplicitSequenceModel(Model):
             self._device,
             self._slots,
             self._loss,
-            score=partial(training_scores, net),
-            loss=getattr(losses, f"{self._loss}_loss"),
-            several=self._loss == "adaptive_hinge",
+            make_batch_loss(net, self._loss, self._device),
         )
 
     def _engine(self, task: SequenceTask) -> Engine:
-        """Return the C++ engine if it trains this network with this optimizer; autograd for all others."""
+        """Return the C++ engine if it trains this network with this optimizer; autograd for all others, and on GPUs."""
         assert self._net is not None and self._optimizer is not None
-        if isinstance(self._net, PoolNet):
+        if isinstance(self._net, PoolNet) and self._device.type == "cpu":
             try:
                 return PoolingEngine(self._net, self._optimizer, task, self._batch_size)
             except NotRecognisedError as reason:

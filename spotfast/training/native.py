@@ -1,4 +1,4 @@
-"""What the C++ engines of all models share: the tables of a network, and an optimizer whose part they take."""
+"""What the engines of all models share: the tables of a network, and an optimizer whose part they take."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import torch
 from torch import nn
 
 from spotfast import backends
-from spotfast.ops.tables import EpochResult, Table, UpdateRule
+from spotfast.ops.tables import MOST_COLUMNS_IN_KERNELS, EpochResult, Table, UpdateRule
 from spotfast.optim import DeferredAdam
 from spotfast.training import optimizer_state, recognition
 from spotfast.training.progress import Progress
 
+ENGINES = {"cpu": "C++", "cuda": "Triton"}  # by the type of the device
+
 
 class NativeEngine:
     """Trains tables of vectors and biases with the update rule of a plain optimizer.
+
+    In C++ on the CPU, by Triton kernels on CUDA devices.
 
     Args:
         operation: what trains them, a key of `spotfast.backends.OPERATIONS`.
@@ -34,12 +38,15 @@ class NativeEngine:
         self._layers = layers
         self._all_layers = tuple(layer for pair in layers for layer in pair)
         self._weights = [layer.weight for layer in self._all_layers]
-        if backends.choose(operation) != "native":
-            reason = backends.missing("native", torch.device("cpu")) or "SPOTFAST_BACKEND=reference is set"
-            raise recognition.NotRecognisedError(f"the C++ engine cannot run: {reason}")
+        device = self._weights[0].device
+        if any(weight.device != device for weight in self._weights):
+            raise recognition.NotRecognisedError("tables are on different devices")
+        _require_engine(operation, device)
         for vectors, biases in layers:
             if vectors.embedding_dim != layers[0][0].embedding_dim or biases.embedding_dim != 1:
                 raise recognition.NotRecognisedError("vectors are not of one length, or biases of more than one column")
+            if device.type == "cuda" and vectors.embedding_dim > MOST_COLUMNS_IN_KERNELS:
+                raise recognition.NotRecognisedError(f"vectors have more than {MOST_COLUMNS_IN_KERNELS} numbers")
         rule = recognition.rule_of(optimizer, self._all_layers)
         optimizer_state.steps_of(optimizer, self._weights)
         self._tables(rule)
@@ -62,6 +69,15 @@ class NativeEngine:
             states = [optimizer_state.state_of(self._optimizer, rule, layer.weight) for layer in pair]
             tables.append(Table(vectors, biases, states[0], states[1]))
         return tables
+
+
+def _require_engine(operation: str, device: torch.device) -> None:
+    if device.type not in ENGINES:
+        raise recognition.NotRecognisedError(f"no engine runs on {device}")
+    if backends.choose(operation, device) == "reference":
+        engine = backends.OPERATIONS[operation][device.type][0]
+        reason = backends.missing(engine, device) or "SPOTFAST_BACKEND=reference is set"
+        raise recognition.NotRecognisedError(f"the {ENGINES[device.type]} engine cannot run: {reason}")
 
 
 class Reporter:

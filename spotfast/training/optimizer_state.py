@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,14 +20,17 @@ def state_of(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor)
     """
     state = optimizer.state[weight]
     if not state:
-        _set_step(state, rule, 0)
+        _set_step(optimizer, rule, weight, 0)
     columns = 1 if rule.name == "rowwise_adagrad" else weight.shape[1]
     for name in rule.states:
         if state.get(name) is None:
-            state[name] = torch.zeros(len(weight), columns)
+            state[name] = torch.zeros(len(weight), columns, device=weight.device)
         kept = state[name]
-        if kept.shape != (len(weight), columns) or kept.dtype != torch.float32 or not kept.is_contiguous():
-            raise NotRecognisedError(f"the optimizer's state {name} is {kept.dtype} of shape {tuple(kept.shape)}")
+        plain = kept.dtype == torch.float32 and kept.device == weight.device and kept.is_contiguous()
+        if kept.shape != (len(weight), columns) or not plain:
+            raise NotRecognisedError(
+                f"the optimizer's state {name} is {kept.dtype} of shape {tuple(kept.shape)} on {kept.device}"
+            )
     return tuple(state[name] for name in rule.states)
 
 
@@ -47,12 +49,17 @@ def steps_of(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> int
 def set_steps(optimizer: torch.optim.Optimizer, rule: UpdateRule, weights: Sequence[Tensor], steps: int) -> None:
     """Note how many steps an optimizer has taken, in the format of its class."""
     for weight in weights:
-        _set_step(optimizer.state[weight], rule, steps)
+        _set_step(optimizer, rule, weight, steps)
     if isinstance(optimizer, DeferredAdam):
         optimizer.resume()
 
 
-def _set_step(state: dict[str, Any], rule: UpdateRule, steps: int) -> None:
-    if rule.name not in ("sgd", "momentum", "rowwise_adagrad"):
-        # Plain SparseAdam counts in a Python integer, the others in a tensor.
-        state["step"] = steps if rule.name == "sparse_adam" else torch.tensor(float(steps))
+def _set_step(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor, steps: int) -> None:
+    if rule.name in ("sgd", "momentum", "rowwise_adagrad"):
+        return
+    # Plain SparseAdam counts in a Python integer, the others in a tensor; their fused kernels do it on the device.
+    group = optimizer.param_groups[0]
+    fused = isinstance(optimizer, DeferredAdam) or group.get("fused") or group.get("capturable")
+    device = weight.device if fused else torch.device("cpu")
+    counted = steps if rule.name == "sparse_adam" else torch.tensor(float(steps), device=device)
+    optimizer.state[weight]["step"] = counted

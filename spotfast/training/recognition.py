@@ -1,4 +1,4 @@
-"""Which networks and optimizers the C++ engine trains: plain ones, whose semantics it has.
+"""Which networks and optimizers the engines train: plain ones, whose semantics they have.
 
 Recognition is strict. Anything that could change what a step does, be it a subclass, a hook, a frozen table or an
 option that the engine does not have, leaves the model to autograd, and the reason is given.
@@ -97,8 +97,8 @@ def _plain_table(name: str, layer: nn.Module) -> nn.Embedding:
         if getattr(layer, option) != plain:
             raise NotRecognisedError(f"{name} has {option}={getattr(layer, option)}")
     weight = layer.weight
-    if weight.dtype != torch.float32 or weight.device.type != "cpu" or not weight.is_contiguous():
-        raise NotRecognisedError(f"{name} is {weight.dtype} on {weight.device}, not contiguous float32 on the CPU")
+    if weight.dtype != torch.float32 or not weight.is_contiguous():
+        raise NotRecognisedError(f"{name} is {weight.dtype} with strides {weight.stride()}, not contiguous float32")
     if not weight.requires_grad:
         raise NotRecognisedError(f"{name} is frozen")
     if any(getattr(weight, hooks, None) for hooks in _PARAMETER_HOOKS):

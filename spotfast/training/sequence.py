@@ -62,11 +62,7 @@ class SequenceTask:
         device: where tensors are to be.
         slots: the number of negatives, n.
         loss_name: what the loss is called, for engines with losses of their own.
-        score: scores the items that follow (B, L) and the negatives that the loss looks at (m, B, L), from sequences
-            (B, L) and negatives (B, L, n).
-        loss: a function of (positive scores (B, L), negative scores, mask). Negative scores are (B, L), or (m, B, L)
-            for `several` negatives.
-        several: whether the loss takes several negatives per positive.
+        loss: the mean loss of a batch, from sequences (B, L) and negatives (B, L, n).
 
     Attributes:
         count: the number of sequences.
@@ -81,21 +77,17 @@ class SequenceTask:
         device: torch.device,
         slots: int,
         loss_name: str,
-        score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-        loss: Callable[..., Tensor],
-        several: bool,
+        loss: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         self.count = len(sequences)
         self.length = sequences.max_sequence_length
         self.seed = seed
         self.slots = slots
         self.loss_name = loss_name
+        self.loss = loss
         self._sequences = sequences
         self._num_items = num_items
         self._device = device
-        self._score = score
-        self._loss = loss
-        self._several = several
 
     def sequences(self, epoch: int, start: int, stop: int) -> NDArray[np.int32]:
         """Return the sequences at a range of positions of the epoch, (N, L), contiguous."""
@@ -110,8 +102,3 @@ class SequenceTask:
             self.seed, epoch, start, stop, draws, self._num_items, first=PADDING_IDX + 1, device=self._device
         )
         return sequences, drawn.view(*sequences.shape, self.slots)
-
-    def loss(self, sequences: Tensor, drawn: Tensor) -> Tensor:
-        """Return the mean loss of a batch over the steps where an item follows, not padding; 0 if there are none."""
-        positive, negative = self._score(sequences, drawn)
-        return self._loss(positive, negative if self._several else negative[0], mask=sequences != PADDING_IDX)

@@ -1,87 +1,104 @@
 """Every kernel compiles for every supported GPU, without spilling registers. No GPU is needed.
 
-Not for the interpreter's process: `pytest tests/kernels -m "not interpreter"` (see conftest.py).
+Not for the interpreter's process: `pytest tests/kernels -m "not interpreter"` (see conftest.py). The quick tests
+compile every specialisation for sm_80 and for sm_90, before and from which on Triton takes different ways, and for the
+others the last that is listed of each kernel; the slow ones compile what is left, and the PTX.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import multiprocessing
 import pkgutil
-import re
-import subprocess
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 import spotfast.kernels
+from spotfast.cuda.build import MAX_SPECIALISATIONS, TARGETS
+from spotfast.cuda.compiling import resources, specialisations
+from spotfast.cuda.manifest import PTX
 
-triton = pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
+pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
 
-CAPABILITIES = [80, 86, 89, 90, 100, 120]
+EVERYTHING = ("80", "90")
+PROCESSES = 2
 
-# The types of the pointers, by the name of the parameter; those of the scalars are annotations.
-POINTERS = {"out": "*i64", "users": "*i64", "indptr": "*i64", "items": "*i32", "thresholds": "*i64"}
-
-# (module, kernel) -> the constants of each variant that its launcher asks for.
-VARIANTS = {
-    ("philox", "draws_kernel"): [{"BLOCKS": "BLOCKS"}],
-    ("permutation", "permutation_kernel"): [{"ROUNDS": 6, "LANES": "LANES"}, {"ROUNDS": 16, "LANES": "LANES"}],
-    ("negatives", "uniform_kernel"): [{"BLOCKS": "UNIFORM_BLOCKS"}],
-    ("negatives", "unseen_kernel"): [{"BLOCKS": "UNSEEN_BLOCKS"}],
-    ("negatives", "popularity_kernel"): [{"LANES": "POPULARITY_LANES"}],
-}
-
-
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize(
-    ("module", "kernel", "constants"),
-    [(*name, constants) for name, variants in VARIANTS.items() for constants in variants],
-)
-def test_compiles_without_spills(tmp_path, module, kernel, constants, capability):
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    file = importlib.import_module(f"spotfast.kernels.{module}")
-    function = getattr(file, kernel)
-    values = {name: getattr(file, value) if isinstance(value, str) else value for name, value in constants.items()}
-    source = ASTSource(function, signature(function), values)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=file.OPTIONS)
-    usage = resources(compiled.asm["cubin"], tmp_path)
-    assert usage["REG"] <= 128, usage  # at least 4 programs of 128 threads on a multiprocessor
-    assert usage["STACK"] == usage["LOCAL"] == 0, f"registers are spilled: {usage}"
+LISTED = specialisations()
+LAST = {name: number for number, (name, _) in enumerate(LISTED)}  # of each kernel
+QUICK = [
+    (target, number)
+    for number, (name, _) in enumerate(LISTED)
+    for target in TARGETS
+    if target in EVERYTHING or LAST[name] == number
+]
+SLOW = [
+    (target, number) for number in range(len(LISTED)) for target in (*TARGETS, PTX) if (target, number) not in QUICK
+]
 
 
-def test_no_kernel_is_missing_here():
+def describe(case):
+    """A test's name: what is compiled, for which target."""
+    target, number = case
+    name, specialisation = LISTED[number]
+    kinds = {kind[1:] for kind in specialisation.pointers.values()}
+    constants = [f"{name}={value}" for name, value in specialisation.constants.items()]
+    return "-".join([name, *sorted(kinds), *constants, target])
+
+
+@pytest.fixture(scope="session")
+def usages(request):
+    """What every selected test's kernel uses, compiled side by side before the first of them."""
+    cases = [item.callspec.params["case"] for item in request.session.items if "usages" in item.fixturenames]
+    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return dict(zip(cases, pool.map(functools.partial(resources, None), cases), strict=True))
+
+
+def check(usages, case):
+    found = usages[case]
+    assert isinstance(found, dict), found
+    _, specialisation = LISTED[case[1]]
+    assert found["REG"] <= specialisation.registers, f"{found}: more than {specialisation.registers} registers"
+    assert max(found["STACK"], found["LOCAL"]) <= specialisation.local_bytes, f"registers are spilled: {found}"
+
+
+@pytest.mark.parametrize("case", QUICK, ids=describe)
+def test_compiles_without_spills(usages, case):
+    check(usages, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW, ids=describe)
+def test_the_others_compile_without_spills(usages, case):
+    check(usages, case)
+
+
+def test_every_kernel_is_listed():
     found = {
-        (info.name, name)
+        f"{info.name}.{name}"
         for info in pkgutil.iter_modules(spotfast.kernels.__path__)
-        for name in vars(importlib.import_module(f"spotfast.kernels.{info.name}"))
-        if name.endswith("_kernel")
+        for name, value in vars(importlib.import_module(f"spotfast.kernels.{info.name}")).items()
+        if name.endswith("_kernel") and getattr(value, "__module__", None) == f"spotfast.kernels.{info.name}"
     }
-    assert found == set(VARIANTS)
+    assert found == set(LAST)
 
 
-@pytest.mark.parametrize(("module", "kernel"), VARIANTS)
-def test_values_do_not_lead_to_another_compilation(module, kernel):
+def test_what_ships():
+    """Not too much, nothing twice, and an exception only with a reason: 128 registers let 4 programs of 128 threads run
+    on a multiprocessor at once."""
+    assert len(LISTED) <= MAX_SPECIALISATIONS
+    seen = [(name, str(entry.pointers), str(entry.constants), entry.num_warps) for name, entry in LISTED]
+    assert len(set(seen)) == len(seen)
+    exceptions = [name for name, entry in LISTED if entry.local_bytes or entry.registers > 128]
+    assert exceptions == [name for name, entry in LISTED if entry.reason]
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_values_do_not_lead_to_another_compilation(name):
     """Every scalar has a type of its own, and none is specialised for 1 or for multiples of 16."""
-    function = getattr(importlib.import_module(f"spotfast.kernels.{module}"), kernel)
-    scalars = [p for p in function.params if not p.is_constexpr and p.name not in POINTERS]
-    assert scalars
-    assert [p.name for p in scalars if not (p.annotation_type and p.do_not_specialize)] == []
-
-
-def signature(function):
-    """The types of a kernel's parameters."""
-    types = {p.name: "constexpr" if p.is_constexpr else p.annotation_type for p in function.params}
-    return types | {name: POINTERS[name] for name in types if name in POINTERS}
-
-
-def resources(cubin, folder):
-    """What a cubin uses per thread: registers, and bytes of stack and of local memory."""
-    file = folder / "kernel.cubin"
-    file.write_bytes(cubin)
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    report = subprocess.run([tool, "-res-usage", file], capture_output=True, text=True, check=True).stdout
-    usage = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report)}
-    assert set(usage) == {"REG", "STACK", "LOCAL"}, report
-    return usage
+    specialisation = LISTED[LAST[name]][1]
+    parameters = [parameter for parameter in specialisation.kernel.params if not parameter.is_constexpr]
+    scalars = [parameter for parameter in parameters if parameter.name not in specialisation.pointers]
+    given = [scalar for scalar in scalars if scalar.name not in specialisation.constants]
+    assert [scalar.name for scalar in given if not (scalar.annotation_type and scalar.do_not_specialize)] == []

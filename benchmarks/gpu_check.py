@@ -1,0 +1,259 @@
+"""Everything that needs a GPU, in less than 8 minutes: builds the package in place, tests it, measures it.
+
+    python benchmarks/gpu_check.py          on a machine with torch, triton, pybind11, setuptools, numba and pytest
+    python benchmarks/gpu_check.py --dry    a rehearsal on the CPU: all but the device, at tiny sizes
+
+Nothing is fetched. The report, `gpu_check.json` and `gpu_check.txt`, is written after every part, to $OUT or
+`benchmarks/results/`. Each part has its time and a process of its own; what does not fit is listed as not run. Ends
+with status 1 if a part failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TOTAL = 470  # seconds
+MEASURE = ROOT / "benchmarks" / "gpu" / "measure.py"
+NEEDED = {
+    "building": ("setuptools", "pybind11"),
+    "importing and training": ("torch", "numpy", "scipy", "triton"),
+    "the tests": ("pytest", "numba", "tqdm", "narwhals"),
+}
+NOT_NEEDED = ("safetensors", "platformdirs", "filelock")  # here; users have them: saved models, data sets
+# Seconds; what a part leaves over is for the next ones.
+BUDGETS = {"build": 150, "tests": 130, "copy": 15, "epochs": 90, "baselines": 40, "kernels": 20, "first_call": 25}
+REHEARSED_TESTS = "test_draws or (test_a_step_of_every_loss_and_rule and poisson-sgd)"
+
+
+@dataclass
+class Part:
+    """What came of a part: "passed", "failed", "timed out" or "not run", with the reason, and its results."""
+
+    status: str
+    seconds: float = 0.0
+    reason: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Check:
+    """Runs the parts one by one, and writes what came of them.
+
+    Args:
+        dry: whether it is a rehearsal on the CPU.
+        folder: of the report.
+
+    Attributes:
+        parts: so far.
+    """
+
+    def __init__(self, dry: bool, folder: Path) -> None:
+        self._dry, self._folder = dry, folder
+        self._end = time.time() + TOTAL
+        self.parts: dict[str, Part] = {}
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if dry:
+            self._environment |= {"TRITON_INTERPRET": "1", "SPOTFAST_GPU_REHEARSAL": "1", "OMP_NUM_THREADS": "1"}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Run all parts."""
+        self._build()
+        built = self.parts["build"].status == "passed"
+        for name in list(BUDGETS)[1:]:
+            if not built:
+                self._note(name, Part("not run", reason="the package could not be built"))
+            elif name == "tests":
+                self._tests()
+            elif name == "first_call":
+                self._first_calls()
+            else:
+                self._measure(name)
+
+    def write(self) -> str:
+        """Write the report; return it as text."""
+        report = {"machine": describe(), "dry": self._dry, "parts": {name: vars(p) for name, p in self.parts.items()}}
+        (self._folder / "gpu_check.json").write_text(json.dumps(report, indent=2) + "\n")
+        text = as_text(report)
+        (self._folder / "gpu_check.txt").write_text(text)
+        return text
+
+    def _build(self) -> None:
+        """Install in place, unless this checkout is installed; a rehearsal takes what is."""
+        names = "spotfast, spotfast.kernels.launch" + ("" if self._dry else ", spotfast._native")
+        probe = f"import {names}; print(spotfast.__file__)"
+        done, _ = self._call([sys.executable, "-c", probe], 60, Path(tempfile.gettempdir()))
+        place = done.stdout.strip() if done is not None and done.returncode == 0 else ""
+        if place and (self._dry or place.startswith(f"{ROOT}{os.sep}")):
+            self._note("build", Part("passed", reason=f"installed already: {place}"))
+        elif self._dry:
+            self._note("build", Part("failed", reason=f"spotfast cannot be imported: {done and done.stderr}"))
+        else:
+            command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "-e", "."]
+            self._note("build", self._part(command, BUDGETS["build"])[0])
+
+    def _tests(self) -> None:
+        if importlib.util.find_spec("pytest") is None:
+            self._note("tests", Part("not run", reason="pytest is not installed"))
+            return
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"]
+        part, printed = self._part(command + (["-k", REHEARSED_TESTS] if self._dry else []), BUDGETS["tests"])
+        last = [line for line in printed.splitlines() if line][-1:]
+        part.rows = [{"name": "pytest", "summary": "".join(last)}]
+        self._note("tests", part)
+
+    def _measure(self, name: str, key: str | None = None, **environment: str) -> None:
+        seconds = BUDGETS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "rows.json"
+            # No case is begun in the last fifth of the time.
+            deadline = time.time() + 0.8 * min(seconds, self._left())
+            command = [sys.executable, str(MEASURE), name, str(deadline), str(file)]
+            part, _ = self._part(command + (["--dry"] if self._dry else []), seconds, **environment)
+            part.rows = json.loads(file.read_text()) if file.exists() else []
+        self._note(key or name, part)
+
+    def _first_calls(self) -> None:
+        """With Triton's compiler, and an empty cache of its; with kernels compiled ahead of time, if there are any."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._measure("first_call", "first_call, SPOTFAST_AOT=0", SPOTFAST_AOT="0", TRITON_CACHE_DIR=folder)
+        name = "first_call, SPOTFAST_AOT=require"
+        if (ROOT / "spotfast" / "cuda" / "compiled").exists() and not self._dry:
+            self._measure("first_call", name, SPOTFAST_AOT="require")
+        else:
+            self._note(name, Part("not run", reason="this installation has no kernels compiled ahead of time"))
+
+    def _left(self) -> float:
+        return self._end - time.time()
+
+    def _part(self, command: list[str], seconds: float, **environment: str) -> tuple[Part, str]:
+        """Run a command as a part; return it, and what it printed."""
+        if self._left() < 10:
+            return Part("not run", reason="no time was left"), ""
+        started = time.time()
+        done, printed = self._call(command, min(seconds, self._left()), ROOT, **environment)
+        taken = time.time() - started
+        if done is None:
+            return Part("timed out", taken, printed[-1500:]), printed
+        if done.returncode != 0:
+            return Part("failed", taken, (done.stdout + done.stderr)[-3000:]), printed
+        return Part("passed", taken), printed
+
+    def _call(
+        self, command: list[str], seconds: float, folder: Path, **environment: str
+    ) -> tuple[subprocess.CompletedProcess[str] | None, str]:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env={**self._environment, **environment},
+                timeout=seconds,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            return None, (error.stdout or b"").decode(errors="replace")
+        return done, done.stdout
+
+    def _note(self, name: str, part: Part) -> None:
+        self.parts[name] = part
+        print(f"{name}: {part.status} in {part.seconds:.0f} s {part.reason[-600:]}", flush=True)
+        self.write()
+
+
+def describe() -> dict[str, Any]:
+    """Return what the numbers depend on."""
+    names = [*(name for group in NEEDED.values() for name in group), *NOT_NEEDED]
+    found = {"python": platform.python_version(), **{name: _version(name) for name in names}}
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            properties = torch.cuda.get_device_properties(0)
+            found |= {"device": properties.name, "memory GiB": round(properties.total_memory / 2**30, 1)}
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def missing() -> list[str]:
+    """Return what cannot be done without packages that are not installed, a line each."""
+    lines = []
+    for purpose, names in NEEDED.items():
+        lines += [f"{name} is missing, which {purpose} need" for name in names if _version(name) == "missing"]
+    return lines + [f"{name} is missing; nothing here needs it" for name in NOT_NEEDED if _version(name) == "missing"]
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """Return the report as tables."""
+    lines = ["a rehearsal on the CPU: no figure means anything"] if report["dry"] else []
+    lines.append(" | ".join(f"{name} {value}" for name, value in report["machine"].items()))
+    copied = [row["bytes_per_second"] for row in report["parts"].get("copy", {}).get("rows", [])]
+    for name, part in report["parts"].items():
+        lines += ["", f"{name}: {part['status']}, {part['seconds']:.0f} s"]
+        lines += [f"    {line}" for line in part["reason"].splitlines()]
+        lines += [f"    {_line(row, copied[0] if copied else None)}" for row in part["rows"]]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any], copied: float | None) -> str:
+    """A line of a table: `least .. moved` GB/s are the model's bytes with and without a perfect cache."""
+    columns = [f"{row['name']:<54}"]
+    if "not_run" in row:
+        return f"{columns[0]} not run: {row['not_run']}"
+    if "samples_per_second" in row:
+        rate = row["samples_per_second"]
+        columns.append(f"{rate['median'] / 1e6:>10.2f} M/s ({rate['low'] / 1e6:.2f} .. {rate['high'] / 1e6:.2f})")
+    if "bytes_per_sample" in row:
+        least, moved = (row["bytes_per_second"][name] / 1e9 for name in ("least", "moved"))
+        columns.append(f"{least:.0f} .. {moved:.0f} GB/s")
+        if copied:
+            columns.append(f"{least * 1e9 / copied:.0%} .. {moved * 1e9 / copied:.0%} of a copy")
+        if row["target"]:
+            columns.append(f"target {row['target'] / 1e6:.0f} M/s")
+    if "times_faster" in row:
+        columns.append(f"the kernels {row['kernels']['median'] / 1e6:.2f} M/s, {row['times_faster']:.1f} times faster")
+    known = ("samples_per_second", "bytes_per_sample", "bytes_per_second", "kernels", "times_faster", "target", "name")
+    if len(columns) == 1:
+        columns += [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in row.items() if key not in known]  # fmt: skip
+        columns += [f"{row['bytes_per_second'] / 1e9:.0f} GB/s"] if "bytes_per_second" in row else []
+    return "  ".join(columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dry", action="store_true", help="a rehearsal on the CPU")
+    parser.add_argument("--output", type=Path, help="where the report goes")
+    arguments = parser.parse_args()
+    default = Path(os.environ["OUT"]) if os.environ.get("OUT") else ROOT / "benchmarks" / "results"
+    print("\n".join(missing()) or "no package is missing", flush=True)
+    if not arguments.dry and "device" not in describe():
+        sys.exit("torch sees no CUDA device; --dry rehearses everything else on the CPU")
+    check = Check(arguments.dry, arguments.output or default)
+    check.run()
+    print(check.write())
+    if any(part.status in ("failed", "timed out") for part in check.parts.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""How every launcher starts a kernel: as it was compiled ahead of time, or by Triton's compiler."""
+
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spotfast.cuda.choice import ALIGNMENT, Device
+from spotfast.cuda.functions import find
+from spotfast.cuda.packing import POINTERS
+from spotfast.cuda.shipped import shipped
+
+_functions: dict[tuple[Any, ...], Any] = {}  # None where Triton compiles
+_lock = threading.Lock()
+
+
+def launch(
+    kernel: Any,
+    grid: tuple[int, ...],
+    *arguments: Any,
+    num_warps: int = 4,
+    enable_fp_fusion: bool = False,
+    **constants: Any,
+) -> None:
+    """Start a kernel on the device of its tensors and on torch's current stream there.
+
+    The first start of its kind on a device chooses and loads what runs it, outside of any capture of a graph.
+
+    Args:
+        kernel: the jitted function.
+        grid: programs along up to three axes, all at least 1.
+        *arguments: tensors, integers, floats, and None for pointers that are not given, in the order of the kernel's
+            parameters.
+        num_warps: per program.
+        enable_fp_fusion: whether a product and a sum may be rounded once.
+        **constants: the kernel's constant parameters.
+
+    Raises:
+        RuntimeError: if the kernel was not compiled for this device and cannot be; or for an error of the driver.
+    """
+    values: list[int | float] = []
+    types: list[torch.dtype | None] = []
+    tensor, bits = None, 0
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            pointer = argument.data_ptr()
+            bits |= pointer
+            tensor = argument
+            values.append(pointer)
+            types.append(argument.dtype)
+        elif argument is None:
+            types.append(None)
+        else:
+            values.append(argument)
+    options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
+    if tensor is None or tensor.device.type != "cuda":  # the interpreter
+        kernel[grid](*arguments, **constants, **options)
+        return
+    device = tensor.device.index
+    aligned = bits % ALIGNMENT == 0
+    key = (kernel.fn, device, num_warps, enable_fp_fusion, frozenset(constants.items()), tuple(types), aligned)
+    with torch.cuda.device_of(tensor):
+        try:
+            function = _functions[key]
+        except KeyError:
+            function = _find(key)
+        if function is None:
+            kernel[grid](*arguments, **constants, **options)
+        else:
+            function(grid, values)
+
+
+def _find(key: tuple[Any, ...]) -> Any:
+    """Choose what runs a launch and remember it."""
+    function, device, num_warps, enable_fp_fusion, constants, types, aligned = key
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    pointers = tuple(None if dtype is None else POINTERS.get(dtype, str(dtype)) for dtype in types)
+    with _lock:
+        if key not in _functions:
+            known = (name, num_warps, enable_fp_fusion, constants, pointers)
+            _functions[key] = find(known, Device.of(device), aligned, shipped())
+        return _functions[key]

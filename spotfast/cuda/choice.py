@@ -1,0 +1,232 @@
+"""What a device runs a kernel from: a cubin of this installation, Triton's compiler, PTX, or nothing.
+
+Environment:
+    SPOTFAST_AOT=0         use no kernels that were compiled ahead of time.
+    SPOTFAST_AOT=require   use no others: a kernel that was not compiled for the device is an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import sysconfig
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from spotfast import validation
+from spotfast.cuda.driver import DriverError, driver
+from spotfast.cuda.manifest import PTX, Program
+from spotfast.cuda.shipped import Shipped, shipped
+
+ALIGNMENT = 16  # bytes; cubins take it for granted of every pointer, PTX does not
+FIRST_PTX = (8, 0)
+NOT_INSTALLED = "triton is not installed: pip install 'spotfast[triton]'"
+
+Source = Literal["cubin", "JIT", "PTX", "reference"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the choice depends on.
+
+    Attributes:
+        index: torch's number of the device.
+        capability: its compute capability.
+        driver: the CUDA version that the driver supports, 1000 * major + 10 * minor; 0 without libcuda.
+    """
+
+    index: int
+    capability: tuple[int, int]
+    driver: int
+
+    @classmethod
+    def of(cls, index: int) -> Device:
+        """Ask torch and the driver."""
+        try:
+            version = driver().version
+        except DriverError:
+            version = 0
+        return cls(index, torch.cuda.get_device_capability(index), version)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answer.
+
+    Attributes:
+        source: "reference" means that the kernel cannot run.
+        reason: why nothing better, or, of a cubin, which.
+        target: the name of the target, of a cubin or of PTX.
+        fault: whether something is wrong that the user should hear of.
+    """
+
+    source: Source
+    reason: str
+    target: str = ""
+    fault: bool = False
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    reason: str
+    fault: bool = False
+
+
+def mode() -> str:
+    """Return SPOTFAST_AOT: "0", "1" or "require".
+
+    Raises:
+        ValueError: for another value.
+    """
+    return validation.choice("SPOTFAST_AOT", os.environ.get("SPOTFAST_AOT", "1"), ["0", "1", "require"])
+
+
+def choose(
+    programs: Sequence[Program],
+    shipped: Shipped,
+    device: Device,
+    aligned: bool = True,
+    broken: Mapping[str, str] | None = None,
+) -> Choice:
+    """Choose what runs some programs on a device.
+
+    Args:
+        programs: one, or all of an operation; empty if what is launched was not compiled ahead of time.
+        shipped: what the installation carries.
+        device: where.
+        aligned: whether all pointers are multiples of 16 bytes.
+        broken: targets that have failed to load, with the reason.
+    """
+    wanted = mode()
+    broken = broken or {}
+    cubin = _cubin(programs, shipped, device, aligned, broken)
+    if not isinstance(cubin, _Refusal):
+        return Choice("cubin", f"sm_{cubin}", cubin)
+    if wanted == "require":
+        return Choice("reference", f"SPOTFAST_AOT=require is set, but {cubin.reason}", fault=cubin.fault)
+    jit = jit_missing()
+    if jit is None:
+        return Choice("JIT", cubin.reason, fault=cubin.fault)
+    ptx = _ptx(programs, shipped, device, broken)
+    reason = f"{cubin.reason}; {jit}"
+    if ptx is None:
+        return Choice("PTX", reason, PTX, cubin.fault)
+    return Choice("reference", reason if ptx.reason in reason else f"{reason}; {ptx.reason}", fault=cubin.fault)
+
+
+def select(capability: tuple[int, int], targets: Collection[str]) -> str | None:
+    """Return the target whose cubins a device runs.
+
+    From 9.0 on they hold instructions of one chip only; an 8.x runs those of a lower minor version, too.
+    """
+    major, minor = capability
+    if major >= 9:
+        name = f"{major}{minor}"
+        return name if name in targets else None
+    lower = [f"{major}{m}" for m in range(minor, -1, -1)]
+    return next((name for name in lower if name in targets), None)
+
+
+def of_operation(operation: str) -> Choice:
+    """Choose for the kernels of an operation, on torch's current device."""
+    found = shipped()
+    # What the device is does not matter to an installation without compiled kernels.
+    device = Device(0, (0, 0), 0) if found.manifest is None else Device.of(torch.cuda.current_device())
+    return choose(found.of_operation(operation), found, device)
+
+
+def missing(device: torch.device) -> str | None:
+    """Return why kernels cannot run on a CUDA device, or None if they can, or if the launch is to say why."""
+    found = shipped()
+    if found.manifest is None or not torch.cuda.is_available():
+        return None if mode() == "require" else jit_missing()
+    index = torch.cuda.current_device() if device.index is None else device.index
+    choice = choose(found.manifest.programs, found, Device.of(index))
+    return None if choice.source != "reference" or mode() == "require" else choice.reason
+
+
+def jit_missing() -> str | None:
+    """Return why Triton's compiler cannot run here, or None if it can."""
+    if importlib.util.find_spec("triton") is None:
+        return NOT_INSTALLED
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        return f"triton cannot be imported ({error}): pip install --upgrade triton"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "triton finds no C compiler: install gcc, or set CC"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        return "triton needs Python's headers: install python3-dev"
+    return None
+
+
+def _cubin(
+    programs: Sequence[Program], shipped: Shipped, device: Device, aligned: bool, broken: Mapping[str, str]
+) -> str | _Refusal:
+    """Return the name of the target, or why there is none."""
+    for variable, value in (("SPOTFAST_AOT", "0"), ("TRITON_INTERPRET", "1")):
+        if os.environ.get(variable) == value:
+            return _Refusal(f"{variable}={value} is set")
+    name = _target(shipped, device)
+    if isinstance(name, _Refusal):
+        return name
+    if name in broken:
+        return _Refusal(broken[name], True)
+    if not programs:
+        return _Refusal("not among those compiled ahead of time")
+    if not aligned:
+        return _Refusal(f"a pointer is not a multiple of {ALIGNMENT} bytes")
+    return name
+
+
+def _target(shipped: Shipped, device: Device) -> str | _Refusal:
+    """Return the target of the cubins for a device, whichever kernels they hold."""
+    manifest = shipped.manifest
+    if manifest is None:
+        return _Refusal(shipped.reason, shipped.fault)
+    targets = [name for name in manifest.targets if name != PTX]
+    name = select(device.capability, targets)
+    if name is None:
+        major, minor = device.capability
+        return _Refusal(f"compute capability {major}.{minor} is not among those compiled for: {_list(targets)}", True)
+    needed = manifest.targets[name].minimum_driver
+    if device.driver < needed:
+        return _Refusal(_too_old(device.driver, needed, f"sm_{name}"), True)
+    return name
+
+
+def _ptx(programs: Sequence[Program], shipped: Shipped, device: Device, broken: Mapping[str, str]) -> _Refusal | None:
+    """Return why the driver cannot compile the PTX, or None if it can."""
+    manifest = shipped.manifest
+    if os.environ.get("SPOTFAST_AOT") == "0":
+        return _Refusal("SPOTFAST_AOT=0 is set")
+    if manifest is None:
+        return _Refusal(shipped.reason, shipped.fault)
+    if not programs or PTX not in manifest.targets:
+        return _Refusal("there is no PTX of it")
+    if device.capability < FIRST_PTX:
+        return _Refusal("PTX needs a compute capability of 8.0 or above")
+    needed = manifest.targets[PTX].minimum_driver
+    if device.driver < needed:
+        return _Refusal(_too_old(device.driver, needed, "PTX"), True)
+    return _Refusal(broken[PTX], True) if PTX in broken else None
+
+
+def _too_old(found: int, needed: int, what: str) -> str:
+    if found == 0:
+        return "the CUDA driver cannot be loaded"
+    return f"the driver is too old: it supports CUDA {_version(found)}, {what} needs {_version(needed)}"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _list(targets: Sequence[str]) -> str:
+    return ", ".join(f"{name[:-1]}.{name[-1]}" for name in targets)

@@ -1,0 +1,104 @@
+"""Compiled kernels as functions to be called: loaded once per device, found again by what a launch is made of."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from spotfast.cuda.choice import Choice, Device, choose
+from spotfast.cuda.driver import Driver, DriverError, driver
+from spotfast.cuda.manifest import Key, Program
+from spotfast.cuda.packing import Packing
+from spotfast.cuda.shipped import ImageError, Shipped
+from spotfast.warnings import PerformanceWarning
+
+_warned: set[str] = set()
+
+
+class Function:
+    """A compiled kernel on one device.
+
+    Args:
+        program: what it is.
+        target: the name of the target.
+        image: the binary.
+        device: torch's number of the device.
+        driver: what loads and launches it.
+
+    Raises:
+        DriverError: if the driver does not load it.
+    """
+
+    def __init__(self, program: Program, target: str, image: bytes, device: int, driver: Driver) -> None:
+        binary = program.binaries[target]
+        kinds = [kind for _, kind in program.arguments if kind is not None]
+        self._packing = Packing(kinds, binary.hidden)
+        self._device, self._driver = device, driver
+        self._threads, self._shared = 32 * program.num_warps, binary.shared
+        driver.make_current(device)
+        self._handle = driver.load(image, binary.symbol, binary.shared)
+
+    def __call__(self, grid: tuple[int, ...], values: Sequence[int | float]) -> None:
+        """Start it on the current stream of its device.
+
+        Args:
+            grid: programs along up to three axes.
+            values: of the arguments that are given; addresses for tensors.
+        """
+        x, y, z = (*grid, 1, 1)[:3]
+        block, addresses = self._packing.pack(values)
+        stream = torch.cuda.current_stream(self._device).cuda_stream
+        self._driver.make_current(self._device)
+        self._driver.launch(self._handle, (x, y, z), self._threads, self._shared, stream, addresses)
+        del block  # not before: the addresses point into it, until the driver has copied the values
+
+
+def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function | None:
+    """Return what runs a launch, or None where Triton compiles the kernel.
+
+    Warns, once of each, of what is wrong with the compiled kernels.
+
+    Args:
+        key: what is launched.
+        device: where.
+        aligned: whether all pointers are multiples of 16 bytes.
+        shipped: what the installation carries.
+
+    Raises:
+        RuntimeError: if nothing here can run it.
+    """
+    program = shipped.find(key)
+    programs = [] if program is None else [program]
+    broken: dict[str, str] = {}
+    while True:
+        choice = choose(programs, shipped, device, aligned, broken)
+        if choice.source == "reference":
+            raise RuntimeError(
+                f"the kernel {key[0]} cannot run on cuda:{device.index}: {choice.reason} "
+                "(SPOTFAST_BACKEND=reference runs everything without kernels)"
+            )
+        function = None
+        if program is not None and choice.target:
+            try:
+                function = _load(program, choice.target, device.index, shipped)
+            except (ImageError, DriverError) as error:
+                broken[choice.target] = str(error)
+                continue
+        if choice.fault:
+            _warn(choice)
+        return function
+
+
+def _load(program: Program, target: str, device: int, shipped: Shipped) -> Function:
+    image = shipped.image(target, program.binaries[target])
+    return Function(program, target, image, device, driver())
+
+
+def _warn(choice: Choice) -> None:
+    compiler = {"JIT": "Triton compiles them", "PTX": "the driver compiles their PTX"}[choice.source]
+    message = f"kernels are not run as they were compiled ahead of time: {choice.reason}. {compiler} at the first call"
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, PerformanceWarning, stacklevel=2)

@@ -1,0 +1,236 @@
+"""Sampled losses of sequences: the reference against plain PyTorch, who takes the operation, and bad input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spotfast import backends, losses
+from spotfast.layers import BloomEmbedding, ZeroEmbedding
+from spotfast.ops.sequence_loss import LOSSES, sequence_loss
+from spotfast.optim import DeferredAdam
+from spotfast.sequence import batch_loss
+from spotfast.sequence.implicit import NETWORKS, ImplicitSequenceModel
+from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet
+
+B, L, D, ITEMS = 3, 4, 5, 11
+
+
+def inputs(loss, dtype=torch.float64, slots=3):
+    slots = slots if loss == "adaptive_hinge" else 1
+    generator = torch.Generator().manual_seed(0)
+    floats = [
+        torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
+        for shape in ((B, D, L), (ITEMS, D), (ITEMS, 1))
+    ]
+    positives = torch.randint(0, ITEMS, (B, L), generator=generator)
+    negatives = torch.randint(0, ITEMS, (slots, B, L), generator=generator)
+    return floats, (positives, negatives, torch.rand(B, L, generator=generator) < 0.7)
+
+
+def plain(loss, floats, positives, negatives, mask):
+    """By all scores at once, and the losses that models use."""
+    states, vectors, biases = floats
+
+    def scores(ids):
+        return torch.einsum("bdl,...bld->...bl", states, vectors[ids]) + biases[ids].squeeze(-1)
+
+    negative = scores(negatives) if loss == "adaptive_hinge" else scores(negatives[0])
+    return getattr(losses, f"{loss}_loss")(scores(positives), negative, mask=mask)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_formula(loss, weighted):
+    floats, (positives, negatives, mask) = inputs(loss)
+    if weighted:
+        mask = mask * torch.rand(mask.shape, dtype=torch.float64)
+    value = sequence_loss(*floats, positives, negatives, mask, loss)
+    expected = plain(loss, floats, positives, negatives, mask)
+    torch.testing.assert_close(value, expected)
+    gradients = [torch.autograd.grad(each, floats) for each in (value, expected)]
+    torch.testing.assert_close(*gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[0])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_derivatives(loss):
+    floats, others = inputs(loss)
+    assert torch.autograd.gradcheck(lambda *leaves: sequence_loss(*leaves, *others, loss), floats)
+
+
+@pytest.mark.parametrize("loss", ["bpr", "adaptive_hinge"])
+def test_sparse_gradients_are_the_dense_ones(loss):
+    floats, others = inputs(loss, slots=60)
+    of_dense, of_sparse = (
+        torch.autograd.grad(sequence_loss(*floats, *others, loss, sparse=sparse), floats) for sparse in (False, True)
+    )
+    assert [gradient.is_sparse for gradient in of_sparse] == [False, True, True]
+    for one, two in zip(of_dense, of_sparse, strict=True):
+        torch.testing.assert_close(one, two.to_dense() if two.is_sparse else two)
+    assert of_sparse[1]._nnz() <= 2 * B * L  # of two candidates per step, however many there are
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_an_empty_mask(loss):
+    floats, (positives, negatives, mask) = inputs(loss)
+    value = sequence_loss(*floats, positives, negatives, torch.zeros_like(mask), loss)
+    assert value == 0
+    assert all(gradient.count_nonzero() == 0 for gradient in torch.autograd.grad(value, floats))
+
+
+def test_bfloat16_is_computed_in_float32():
+    floats, others = inputs("bpr", torch.bfloat16)
+    value = sequence_loss(*floats, *others, "bpr")
+    assert value.dtype == torch.float32
+    assert value == sequence_loss(*(tensor.float() for tensor in floats), *others, "bpr")
+    assert {gradient.dtype for gradient in torch.autograd.grad(value, floats)} == {torch.bfloat16}
+
+
+def test_no_tensor_of_all_negatives():
+    class Watch(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            result = function(*arguments, **(keywords or {}))
+            for tensor in result if isinstance(result, tuple | list) else [result]:
+                if isinstance(tensor, torch.Tensor):
+                    self.largest = max(self.largest, tensor.numel())
+            return result
+
+    floats, others = inputs("adaptive_hinge", slots=60)
+    with Watch() as watch:
+        sequence_loss(*floats, *others, "adaptive_hinge").backward()
+    assert watch.largest <= 60 * B * L  # the scores
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", [PoolNet, LSTMNet, CNNNet])
+def test_trains_the_built_in_networks(kind, loss, sparse):
+    """As their own scores do, with deferred Adam: rows are up to date when they are read."""
+    nets = [kind(40, D, sparse=sparse) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    optimizers = [DeferredAdam(net, lr=0.05) for net in nets]
+    generator = torch.Generator().manual_seed(0)
+    for step in range(8):
+        sequences = torch.randint(1, 40, (2, L), generator=generator)
+        sequences[0, : step % 4] = 0
+        negatives = torch.randint(1, 40, (2, L, 3 if loss == "adaptive_hinge" else 1), generator=generator)
+        expected = batch_loss.loss_from_scores(nets[0], loss, sequences, negatives)
+        got = batch_loss.loss_in_one(nets[1], batch_loss.tables_of(nets[1]), loss, sequences, negatives)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+        for value, optimizer in zip((expected, got), optimizers, strict=True):
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    for optimizer in optimizers:
+        optimizer.flush()
+    for trained, expected in zip(nets[1].parameters(), nets[0].parameters(), strict=True):
+        torch.testing.assert_close(trained, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("representation", ["pooling", "lstm", "cnn", "mixture"])
+def test_models_take_the_operation_where_there_are_kernels(data, representation, monkeypatch):
+    """On this device there are none: told otherwise, models train by it, in its reference."""
+    choose = backends.choose
+
+    def told(operation, device="cpu", backend="auto"):
+        return "triton" if (operation, backend) == ("sequence_loss", "auto") else choose(operation, device, backend)
+
+    calls = []
+    monkeypatch.setattr(backends, "choose", told)
+    monkeypatch.setattr(
+        batch_loss,
+        "sequence_loss",
+        lambda *arguments, **keywords: (
+            calls.append(1) or sequence_loss(*arguments, **{**keywords, "backend": "reference"})
+        ),
+    )
+    net = NETWORKS[representation](ITEMS, D)
+    sgd = {"optimizer_func": lambda parameters: torch.optim.SGD(list(parameters), lr=1.0, nesterov=True, momentum=0.9)}
+    ImplicitSequenceModel("bpr", net, n_iter=1, batch_size=16, random_state=0, **sgd).fit(data)
+    assert bool(calls) == (representation != "mixture")
+
+
+@pytest.fixture
+def data():
+    from spotfast.interactions import SequenceInteractions
+
+    generator = torch.Generator().manual_seed(0)
+    return SequenceInteractions(torch.randint(1, ITEMS, (40, L), generator=generator).numpy(), num_items=ITEMS)
+
+
+def changed(kind=PoolNet, **attributes):
+    net = kind(ITEMS, D)
+    for name, value in attributes.items():
+        setattr(net, name, value)
+    return net
+
+
+def hooked():
+    net = PoolNet(ITEMS, D)
+    net.item_embeddings.register_forward_hook(lambda *arguments: None)
+    return net
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MixtureLSTMNet(ITEMS, D),
+        lambda: PoolNet(ITEMS, D, BloomEmbedding(ITEMS, D, 0.9)),
+        lambda: PoolNet(ITEMS, D, torch.nn.Embedding(ITEMS, D, padding_idx=3)),
+        lambda: PoolNet(ITEMS, D, torch.nn.Embedding(ITEMS, D, max_norm=1.0)),
+        lambda: changed(item_biases=ZeroEmbedding(ITEMS, 1, sparse=True)),
+        lambda: changed(item_biases=ZeroEmbedding(ITEMS - 1, 1)),
+        lambda: changed(score_candidates=lambda *arguments: None),
+        lambda: changed(type("Subclass", (PoolNet,), {})),
+        hooked,
+        lambda: torch.nn.Linear(2, 2),
+    ],
+)
+def test_networks_whose_scores_are_their_own(make):
+    assert batch_loss.tables_of(make()) is None
+    assert batch_loss.tables_of(PoolNet(ITEMS, D)) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"loss": "logistic"}, ValueError, "loss must be one of .*, got 'logistic'"),
+        (
+            {"states": torch.zeros(B, D)},
+            ValueError,
+            r"states must be of shape \(B, D, L\), all at least 1, got \(3, 5\)",
+        ),
+        ({"states": torch.zeros(B, D, 0)}, ValueError, r"states must be .* got \(3, 5, 0\)"),
+        ({"item_vectors": torch.zeros(ITEMS, 4)}, ValueError, r"item_vectors must be of shape \(I, 5\), got \(11, 4\)"),
+        ({"item_biases": torch.zeros(ITEMS)}, ValueError, r"item_biases must be of shape \(11, 1\), got \(11,\)"),
+        ({"positives": torch.zeros(L, B).long()}, ValueError, r"positives must be of shape \(3, 4\), got \(4, 3\)"),
+        ({"positives": torch.zeros(B, L)}, TypeError, "positives must be int64 or int32, got torch.float32"),
+        ({"negatives": torch.zeros(B, L).long()}, ValueError, r"negatives must be of shape \(n, 3, 4\), n >= 1, got"),
+        ({"negatives": torch.zeros(0, B, L).long()}, ValueError, r"n >= 1, got \(0, 3, 4\)"),
+        (
+            {"negatives": torch.zeros(2, B, L).long()},
+            ValueError,
+            "negatives must be one per step for loss 'bpr'.*got 2",
+        ),
+        ({"mask": torch.ones(B)}, ValueError, r"mask must be of shape \(3, 4\), got \(3,\)"),
+        ({"item_vectors": torch.zeros(ITEMS, D).long()}, TypeError, "item_vectors must be a float tensor, got"),
+        (
+            {"mask": torch.ones(B, L, device="meta")},
+            RuntimeError,
+            "mask must be on the device of states, cpu, got meta",
+        ),
+        ({"backend": "native"}, ValueError, "backend must be one of"),
+        ({"backend": "triton"}, RuntimeError, "backend 'triton' cannot run sequence_loss: states is torch.float64"),
+        ({"positives": torch.full((B, L), ITEMS)}, IndexError, "index out of range"),
+    ],
+)
+def test_bad_input(changes, error, message):
+    floats, (positives, negatives, mask) = inputs("bpr")
+    given = dict(zip(("states", "item_vectors", "item_biases"), floats, strict=True))
+    given |= {"positives": positives, "negatives": negatives, "mask": mask, "loss": "bpr"}
+    with pytest.raises(error, match=message):
+        sequence_loss(**{**given, **changes})

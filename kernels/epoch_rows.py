@@ -12,6 +12,8 @@ from spotfast.kernels.row_update import load_rows, store_rows
 from spotfast.kernels.specialisation import Specialisation
 from spotfast.kernels.update_rules import catch_up_rows
 
+SPILLED = "for some targets, the assembler keeps one number on the stack so that more programs run side by side"
+
 
 @triton.jit
 def batch_at(counter, place, batch_size):

@@ -4,7 +4,7 @@ A bilinear model needs one number per sample and candidate, the derivative of th
 of the size of a row.
 """
 
-from spotfast.kernels.epoch_rows import batch_at, read_rows, tile
+from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows, tile
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.row_update import store_rows
 from spotfast.kernels.score_loss import hardest, of_ranking, of_rating
@@ -166,7 +166,8 @@ def specialisation(loss: str, owed: str, dim: int, vectors: str = "*fp32") -> Sp
     absent = ["ratings"] * (loss != "regression") + _STATES * (owed == "sgd")
     constants = {"LOSS": loss, "OWED": owed, "SAMPLES": samples, "BLOCK_D": block} | dict.fromkeys(absent)
     pointers = {name: kind for name, kind in pointers.items() if name not in absent}
-    return Specialisation(score_kernel, pointers, constants)
+    spilled = {"local_bytes": 8, "reason": SPILLED} if (loss, block) == ("regression", 128) else {}
+    return Specialisation(score_kernel, pointers, constants, **spilled)
 
 
 SPECIALISATIONS = [

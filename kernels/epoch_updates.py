@@ -5,7 +5,7 @@ sample's gradient is; one of an item adds the vector of the sample's user from b
 the score.
 """
 
-from spotfast.kernels.epoch_rows import batch_at, read_rows, store_states, tile
+from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows, store_states, tile
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.owed_steps import next_step
 from spotfast.kernels.row_update import load_rows, store_rows
@@ -233,7 +233,8 @@ def specialisation(rule: str, scaled: bool, dim: int, vectors: str = "*fp32") ->
     pointers = {"vectors": vectors, **_TABLE, **_ENTRIES, **_PLACE, "table_rows": "*i32"}
     pointers = {name: kind for name, kind in pointers.items() if name not in absent}
     constants = {"RULE": rule, "SCALED": scaled, "ROWS": rows, "BLOCK_D": block} | dict.fromkeys(absent)
-    return Specialisation(update_rows_kernel, pointers, constants, num_warps=update_warps(block))
+    spilled = {"local_bytes": 8, "reason": SPILLED} if rule == "adam" and block == 32 else {}
+    return Specialisation(update_rows_kernel, pointers, constants, num_warps=update_warps(block), **spilled)
 
 
 def settling(rule: str, dim: int, vectors: str = "*fp32") -> Specialisation:

@@ -85,7 +85,7 @@ class BuildPy(build_py):
             command = [sys.executable, "-m", "spotfast.cuda.build", CUDA_TARGETS, str(folder)]
             done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
             if done.returncode != 0:
-                raise SystemExit(done.returncode)
+                raise SystemExit(f"the CUDA kernels could not be compiled: status {done.returncode}")
 
 
 class Sdist(sdist):

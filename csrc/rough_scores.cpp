@@ -81,7 +81,7 @@ void RoughTile::pack(int64_t first, int64_t count) {
     count_ = count;
     for (int64_t i = 0; i < count; ++i) {
         scale_.round_item(items_, first + i, rounded_.data());
-        int16_t* packed = &packed_[i / kPanel * kPanel * width + i % kPanel * 2];
+        int16_t* packed = packed_.data() + i / kPanel * kPanel * width + i % kPanel * 2;
         for (int64_t d = 0; d < width; d += 2) std::memcpy(packed + d * kPanel, &rounded_[d], 2 * sizeof(int16_t));
     }
 }

@@ -68,7 +68,7 @@ template <class Visit>
 void RoughTile::scan(const int16_t* users, const int32_t* cuts, const Visit& visit) const {
     const int64_t width = scale_.width();
     for (int64_t panel = 0; panel < count_; panel += kPanel) {
-        const int16_t* packed = &packed_[panel * width];
+        const int16_t* packed = packed_.data() + panel * width;
         PairLanes sums[kUsers][kParts];
         for (auto& row : sums) {
             for (auto& sum : row) sum = PairLanes::zero();

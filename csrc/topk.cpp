@@ -111,7 +111,7 @@ void search_users(const Search& search, const RoughScale& scale, RoughTile& tile
     std::vector<int16_t> vectors(groups * kUsers * width);
     std::vector<Candidates> candidates(groups * kUsers);
     for (int64_t user = begin; user < end; ++user) {
-        const int64_t error = scale.round_user(search.users, user, &vectors[(user - begin) * width]);
+        const int64_t error = scale.round_user(search.users, user, vectors.data() + (user - begin) * width);
         candidates[user - begin].begin(search, user, error);
     }
     for (int64_t first = 0; first < search.items.rows; first += tile.capacity()) {
@@ -120,7 +120,7 @@ void search_users(const Search& search, const RoughScale& scale, RoughTile& tile
             Candidates* of = &candidates[group * kUsers];
             int32_t cuts[kUsers];
             for (int u = 0; u < kUsers; ++u) cuts[u] = of[u].cut();
-            tile.scan(&vectors[group * kUsers * width], cuts, [&](int u, int64_t item, int32_t rough) {
+            tile.scan(vectors.data() + group * kUsers * width, cuts, [&](int u, int64_t item, int32_t rough) {
                 of[u].add(search, item, rough);
                 cuts[u] = of[u].cut();
             });

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.launch import launch
+from spotfast.kernels.rows import width
 from spotfast.kernels.specialisation import Specialisation
 
 ELEMENTS = 1024  # of a block of rows: 8 per thread, whose addresses take two registers each
@@ -152,7 +153,7 @@ def row_gradients(
 
 def blocks(dim: int) -> dict[str, int]:
     """Return the shape of a block of rows of this length: the constants of the kernels."""
-    block_d = min(MAX_BLOCK_D, max(16, triton.next_power_of_2(dim)))
+    block_d = min(MAX_BLOCK_D, width(dim))
     return {"ROWS": ELEMENTS // block_d, "BLOCK_D": block_d}
 
 

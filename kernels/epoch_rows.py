@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.row_update import load_rows, store_rows
+from spotfast.kernels.rows import load_rows, store_rows
 from spotfast.kernels.specialisation import Specialisation
 from spotfast.kernels.update_rules import catch_up_rows
 
@@ -81,12 +81,6 @@ class EpochTable(NamedTuple):
     def weights(self) -> "EpochTable":
         """Return the same, without states unless rows owe steps that depend on them: what scoring reads."""
         return self if self.last is not None else EpochTable(self.vectors, self.biases, *[None] * 5)
-
-
-def tile(dim: int, numbers: int) -> tuple[int, int]:
-    """Return how many rows and columns a program has in a block."""
-    block = max(16, triton.next_power_of_2(dim))
-    return max(1, numbers // block), block
 
 
 SPECIALISATIONS: list[Specialisation] = []  # no kernels: what calls these functions lists its own

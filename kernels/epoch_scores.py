@@ -4,9 +4,9 @@ A bilinear model needs one number per sample and candidate, the derivative of th
 of the size of a row.
 """
 
-from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows, tile
+from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.row_update import store_rows
+from spotfast.kernels.rows import store_rows, tile
 from spotfast.kernels.score_loss import hardest, of_ranking, of_rating
 from spotfast.kernels.specialisation import Specialisation
 

@@ -5,10 +5,10 @@ sample's gradient is; one of an item adds the vector of the sample's user from b
 the score.
 """
 
-from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows, store_states, tile
+from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows, store_states
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.owed_steps import next_step
-from spotfast.kernels.row_update import load_rows, store_rows
+from spotfast.kernels.rows import load_rows, store_rows, tile
 from spotfast.kernels.runs import PIECE, piece_at, summands_of
 from spotfast.kernels.specialisation import Specialisation
 from spotfast.kernels.update_rules import step_rows, store_weight

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spotfast.kernels.epoch_entries import BatchRuns, Chunk
-from spotfast.kernels.epoch_rows import EpochTable, tile
+from spotfast.kernels.epoch_rows import EpochTable
 from spotfast.kernels.epoch_scores import SCORED, score_kernel
 from spotfast.kernels.epoch_updates import (
     SETTLED,
@@ -23,6 +23,7 @@ from spotfast.kernels.epoch_updates import (
 )
 from spotfast.kernels.language import triton
 from spotfast.kernels.launch import launch
+from spotfast.kernels.rows import tile
 from spotfast.kernels.runs import PIECE, places
 from spotfast.kernels.schedule import Schedule
 from spotfast.kernels.specialisation import Specialisation

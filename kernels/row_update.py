@@ -13,6 +13,7 @@ from spotfast.kernels import runs as entry_runs
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.launch import launch
 from spotfast.kernels.owed_steps import next_step
+from spotfast.kernels.rows import load_rows, store_rows, tile
 from spotfast.kernels.runs import Runs, summands_of
 from spotfast.kernels.schedule import Schedule
 from spotfast.kernels.specialisation import Specialisation
@@ -27,22 +28,6 @@ Table = tuple[Tensor, Tensor, Tensor]
 
 
 @triton.jit
-def load_rows(table, row, reading, dim, BLOCK_D: tl.constexpr):
-    """Rows of a contiguous table with `dim` columns, int64 (ROWS,): fp32 (ROWS, BLOCK_D), 0 where nothing is read."""
-    column = tl.arange(0, BLOCK_D)
-    place = row[:, None] * dim + column[None, :]
-    return tl.load(table + place, mask=reading[:, None] & (column < dim)[None, :], other=0.0).to(tl.float32)
-
-
-@triton.jit
-def store_rows(table, row, value, writing, dim, BLOCK_D: tl.constexpr):
-    """Write `value`, fp32 (ROWS, BLOCK_D), to rows of a contiguous table with `dim` columns."""
-    column = tl.arange(0, BLOCK_D)
-    place = row[:, None] * dim + column[None, :]
-    tl.store(table + place, value, mask=writing[:, None] & (column < dim)[None, :])
-
-
-@triton.jit
 def settle_rows(weights, first, second, row, last, schedule, counter, dim, RULE: tl.constexpr, BLOCK_D: tl.constexpr):
     """Bring rows up to date in memory. `last`, int32 (ROWS,): -1 for those that are left alone."""
     taken = next_step(counter) - 1
@@ -53,6 +38,7 @@ def settle_rows(weights, first, second, row, last, schedule, counter, dim, RULE:
         v = load_rows(second, row, owing, dim, BLOCK_D)
         weight, m, v = catch_up_rows(weight, m, v, last, schedule, counter, RULE)
         step = tl.load(counter + 1) + taken
+        tl.debug_barrier()  # every warp has read what is written now
         store_weight(weights, row, weight, owing, dim, SEED, step, 0, BLOCK_D)
         store_rows(first, row, m, owing, dim, BLOCK_D)
         store_rows(second, row, v, owing, dim, BLOCK_D)
@@ -140,6 +126,7 @@ def flush_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     since = tl.load(last + row, mask=row < rows, other=-1)
     settle_rows(weights, first, second, row, since, schedule, counter, dim, RULE, BLOCK_D)
+    tl.debug_barrier()  # every warp has read what is written now
     tl.store(last + row, 0, mask=since >= 0)
 
 
@@ -186,6 +173,7 @@ def update_kernel(
         weight, m, v = catch_up_rows(weight, m, v, since, schedule, counter, RULE)
         weight, m, v = step_rows(weight, m, v, gradient, dim, schedule, counter, RULE)
         step = next_step(counter)
+        tl.debug_barrier()  # every warp has read what is written now
         store_weight(weights, row, weight, inside, dim, SEED, tl.load(counter + 1) + step, 0, BLOCK_D)
         store_rows(first, row, m, inside, dim, BLOCK_D)
         store_rows(second, row, v, inside, dim, BLOCK_D)
@@ -238,8 +226,8 @@ def flush(table: Table, last: Tensor, schedule: Schedule) -> None:
 
 
 def _block(table: Table) -> dict[str, int]:
-    width = max(16, triton.next_power_of_2(table[0].shape[1]))
-    return {"ROWS": max(1, TILE // width), "BLOCK_D": width}
+    rows, columns = tile(table[0].shape[1], TILE)
+    return {"ROWS": rows, "BLOCK_D": columns}
 
 
 _STEP = {"schedule": "*fp32", "counter": "*i64"}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.launch import launch
+from spotfast.kernels.rows import width
 from spotfast.kernels.specialisation import Specialisation
 
 PIECE = tl.constexpr(32)
@@ -153,12 +154,18 @@ def sum_pieces(gradients: Tensor, runs: Runs) -> Tensor:
     """Return the scratch with the sums of the pieces of `gradients`, (E, D)."""
     entries, dim = gradients.shape
     scratch = torch.empty((places(entries), dim), dtype=torch.float32, device=gradients.device)
+    columns = width(dim)
     launch(
         sum_pieces_kernel, (places(entries),),
         scratch, gradients, runs.order, runs.run_of, runs.starts, entries, dim,
-        num_warps=1, BLOCK_D=max(16, triton.next_power_of_2(dim)),
+        num_warps=warps(columns), BLOCK_D=columns,
     )  # fmt: skip
     return scratch
+
+
+def warps(columns: int) -> int:
+    """Return how many warps a program of `sum_pieces_kernel` has: 16 numbers per thread, at most."""
+    return max(1, columns // 64)
 
 
 _RUNS = {"order": "*i32", "run_of": "*i32", "starts": "*i32"}
@@ -169,8 +176,11 @@ SPECIALISATIONS = [
     ),
     *(
         Specialisation(
-            sum_pieces_kernel, {**_RUNS, "scratch": "*fp32", "gradients": dtype}, {"BLOCK_D": width}, num_warps=1
+            sum_pieces_kernel,
+            {**_RUNS, "scratch": "*fp32", "gradients": dtype},
+            {"BLOCK_D": columns},
+            num_warps=warps(columns),
         )
-        for dtype, width in (("*fp32", 32), ("*fp32", 64), ("*fp32", 128), ("*bf16", 64))
+        for dtype, columns in (("*fp32", 32), ("*fp32", 64), ("*fp32", 128), ("*bf16", 64))
     ),
 ]

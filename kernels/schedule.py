@@ -161,7 +161,9 @@ class Schedule:
         replayed = MOST.value if penalty else _steps_until(GONE, r) if r < 0.999 else _steps_until(TINY, beta1)
         settings = [beta1, beta2, 1 - beta1, 1 - beta2, penalty, rule.momentum, replayed, 1]
         ratio1 = rule.momentum if rule.name == "momentum" else beta1
-        self.array = _array(settings, ratio1, beta2, r if closed else 0.0, rule.eps).to(device)
+        head = _head(settings, ratio1, beta2, r if closed else 0.0, rule.eps)
+        self.array = torch.zeros(RECORDS.value + RECORD.value * (MOST.value + 2), device=device)
+        self.array[: len(head)] = head.to(device)
         self.counter = torch.tensor([0, steps], device=device)
         rate_decay = rule.lr_decay if rule.name == "adagrad" else 0.0
         going = [0.0, rate_decay, self._decay, beta1, beta2, rule.eps, float(adam), beta1**steps, beta2**steps, 1.0]
@@ -232,27 +234,28 @@ def _steps_until(limit: float, ratio: float) -> int:
     return min(max(math.ceil(math.log(limit) / math.log(max(ratio, 1e-9))), 1), MOST.value)
 
 
-def _array(settings: list[float], ratio1: float, ratio2: float, r: float, eps: float) -> Tensor:
-    """Return a schedule without steps."""
-    array = torch.zeros(RECORDS.value + RECORD.value * (MOST.value + 2), dtype=torch.float64)
-    array[: len(settings)] = torch.tensor(settings, dtype=torch.float64)
+def _head(settings: list[float], ratio1: float, ratio2: float, r: float, eps: float) -> Tensor:
+    """Return settings, tables and the first record of a schedule without steps."""
+    head = torch.zeros(RECORDS.value + RECORD.value, dtype=torch.float64)
+    head[: len(settings)] = torch.tensor(settings, dtype=torch.float64)
     if r:
         age = torch.arange(WINDOW.value + 1, dtype=torch.float64)
-        array[EARLY_SIZES.value :][: len(age)] = r**age
-        array[EARLY_EPS.value :][: len(age)] = ratio2 ** (-0.5 * age)
+        head[EARLY_SIZES.value :][: len(age)] = r**age
+        head[EARLY_EPS.value :][: len(age)] = ratio2 ** (-0.5 * age)
     low = torch.arange(LOW.value, dtype=torch.float64)
     high = torch.arange(MOST.value // LOW.value + 1, dtype=torch.float64) * LOW.value
     for table, ratio in ((POWERS1.value, ratio1), (POWERS2.value, ratio2)):
-        array[table:][: len(low) + len(high)] = torch.cat([ratio**low, ratio**high])
+        head[table:][: len(low) + len(high)] = torch.cat([ratio**low, ratio**high])
     sums = torch.cat([low[:1] * 0, (ratio1 ** (low + 1)).cumsum(0)])  # of the first 0, 1, .., LOW powers
+    block, decayed = float(sums[-1]), ratio1**LOW.value
     far = [0.0]
     for _ in high[1:]:
-        far.append(float(sums[-1] + ratio1 ** (low[-1] + 1) * far[-1]))
-    array[SERIES.value :][: len(low) + len(high)] = torch.cat([sums[:-1], torch.tensor(far, dtype=torch.float64)])
-    first = array[RECORDS.value :]
+        far.append(block + decayed * far[-1])
+    head[SERIES.value :][: len(low) + len(high)] = torch.cat([sums[:-1], torch.tensor(far, dtype=torch.float64)])
+    first = head[RECORDS.value :]
     first[EPS.value] = first[OWED_EPS.value] = eps
     first[SHRUNK.value] = 1.0
-    return array.float()
+    return head.float()
 
 
 SPECIALISATIONS = [

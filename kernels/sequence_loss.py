@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.launch import launch
+from spotfast.kernels.rows import store_rows, tile
 from spotfast.kernels.score_loss import hardest, of_ranking
 from spotfast.kernels.specialisation import Specialisation
 
@@ -37,14 +38,6 @@ def read_rows(table, offset, reading, dim, BLOCK_D: tl.constexpr):
     column = tl.arange(0, BLOCK_D)
     inside = reading[:, None] & (column < dim)[None, :]
     return tl.load(table + offset[:, None] + column[None, :], mask=inside, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def write_rows(out, row, value, writing, dim, BLOCK_D: tl.constexpr):
-    """Write `value` (ROWS, BLOCK_D) to the rows `row`, int64 (ROWS,), of a contiguous table with `dim` columns."""
-    column = tl.arange(0, BLOCK_D)
-    inside = writing[:, None] & (column < dim)[None, :]
-    tl.store(out + row[:, None] * dim + column[None, :], value, mask=inside)
 
 
 @triton.jit
@@ -163,14 +156,14 @@ def sequence_gradient_kernel(
 
     reading = (of_positive != 0) | (of_negative != 0)
     state = read_rows(states, sequence * sequence_stride + step * step_stride, reading, dim, BLOCK_D)
-    write_rows(of_vectors, position, of_positive[:, None] * state, exists, dim, BLOCK_D)
-    write_rows(of_vectors, positions + position, of_negative[:, None] * state, exists, dim, BLOCK_D)
+    store_rows(of_vectors, position, of_positive[:, None] * state, exists, dim, BLOCK_D)
+    store_rows(of_vectors, positions + position, of_negative[:, None] * state, exists, dim, BLOCK_D)
 
     item = tl.load(positives + position, mask=exists, other=0).to(tl.int64)
     gradient = of_positive[:, None] * read_rows(vectors, item * dim, of_positive != 0, dim, BLOCK_D)
     item = tl.load(chosen + position, mask=exists, other=0).to(tl.int64)
     gradient += of_negative[:, None] * read_rows(vectors, item * dim, of_negative != 0, dim, BLOCK_D)
-    write_rows(of_states, position, gradient, exists, dim, BLOCK_D)
+    store_rows(of_states, position, gradient, exists, dim, BLOCK_D)
 
 
 def forward(
@@ -187,7 +180,7 @@ def forward(
     Steps are states of shape (B, L, D), D contiguous; the other arguments are as in `spotfast.ops.sequence_loss`.
     """
     B, L, D = steps.shape
-    rows, block = tile(D)
+    rows, block = tile(D, TILE)
     programs = triton.cdiv(B * L, rows)
     partials = torch.empty((2, programs), dtype=torch.float32, device=steps.device)
     chosen = torch.empty((B, L), dtype=negatives.dtype, device=steps.device)
@@ -219,7 +212,7 @@ def backward(
     `upstream` is the gradient of the mean loss, a scalar; the other tensors are those that `forward` took and returned.
     """
     B, L, D = steps.shape
-    rows, block = tile(D)
+    rows, block = tile(D, TILE)
     of_steps = torch.empty((B, L, D), dtype=steps.dtype, device=steps.device)
     of_vectors = torch.empty((2 * B * L, D), dtype=rows_dtype, device=steps.device)
     of_biases = torch.empty((2 * B * L, 1), dtype=torch.float32, device=steps.device)
@@ -232,15 +225,9 @@ def backward(
     return of_steps, of_vectors, of_biases
 
 
-def tile(dim: int) -> tuple[int, int]:
-    """Return how many positions and columns a program holds."""
-    block = max(16, triton.next_power_of_2(dim))
-    return max(1, TILE // block), block
-
-
 def specialisations(dtype: str, dim: int) -> list[Specialisation]:
     """Return what ships for states and tables of one type, and D up to `dim`."""
-    rows, block = tile(dim)
+    rows, block = tile(dim, TILE)
     constants = {"ROWS": rows, "BLOCK_D": block}
     floats = dict.fromkeys(("states", "vectors"), dtype) | {"coefficients": "*fp32"}
     ids = dict.fromkeys(("positives", "chosen"), "*i64")

@@ -24,7 +24,9 @@ class DeferredAdam(torch.optim.Optimizer):
     about to be looked up. The results are those of dense Adam (`spotfast.reference.row_update` has the formula).
     Steps with dense gradients are taken by torch's fused Adam, for tables, too.
 
-    float32 tables on the CPU are worked on in C++, with the same bits for any number of threads; others in PyTorch.
+    float32 tables on the CPU are worked on in C++, with the same bits for any number of threads; float32 and bfloat16
+    tables on CUDA devices by Triton kernels, where an id out of range is reported at the next `flush()`; others in
+    PyTorch.
 
     Anything that reads a table's `weight` past its layer (a tied output layer, `copy.deepcopy`, `net.state_dict()`)
     needs `flush()` first. `state_dict()` flushes by itself, and loads into `torch.optim.Adam` over the same parameters.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spotfast.kernels import epoch_scores
-from spotfast.kernels.epoch_rows import tile
+from spotfast.kernels.rows import tile
 from spotfast.kernels.runs import HALF, PIECE
 
 H100_BYTES_PER_SECOND = 3.35e12

@@ -7,6 +7,7 @@ Environment:
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -151,6 +152,7 @@ def missing(device: torch.device) -> str | None:
     return None if choice.source != "reference" or mode() == "require" else choice.reason
 
 
+@functools.cache  # every call of an operation asks
 def jit_missing() -> str | None:
     """Return why Triton's compiler cannot run here, or None if it can."""
     if importlib.util.find_spec("triton") is None:

@@ -159,7 +159,7 @@ class FactorizationModel(Model):
         raise NotImplementedError
 
     def _engine(self, task: ExplicitTask | ImplicitTask) -> Engine:
-        """Return the C++ engine if it trains this network with this optimizer; autograd for all others."""
+        """Return the engine of the device if it trains this network with this optimizer; autograd for all others."""
         assert self._net is not None and self._optimizer is not None
         try:
             return FactorizationEngine(self._net, self._optimizer, task, self._batch_size)

@@ -114,10 +114,10 @@ def _plain_tables(*layers: nn.Module) -> list[nn.Embedding]:
         layer
         for layer in layers
         if isinstance(layer, nn.Embedding)
+        and layer.weight.device.type == ONE_KERNEL
         and type(layer) in TABLES
         and (layer.padding_idx, layer.max_norm, layer.scale_grad_by_freq) == (None, None, False)
         and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
-        and layer.weight.device.type == ONE_KERNEL
         and layer.weight.dtype == torch.float32
         and layer.weight.is_contiguous()
     ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spotfast import backends
+from spotfast.ops.table_gradients import table_gradient
 from spotfast.reference import bilinear as reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -148,28 +149,14 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (gradient.unsqueeze(-1), item_ids, item_vectors),
     )
     needed = ctx.needs_input_grad[: len(tables)]
-    gradients = [_of_table(*table, ctx.sparse) if need else None for table, need in zip(tables, needed, strict=True)]
+    gradients = [
+        table_gradient(rows, ids, len(table), table.dtype, ctx.sparse) if need else None
+        for (rows, ids, table), need in zip(tables, needed, strict=True)
+    ]
     return (*gradients, None, None, None, None)
 
 
 _scores.register_autograd(_backward, setup_context=_save)
-
-
-def _of_table(rows: Tensor, ids: Tensor, table: Tensor, sparse: bool) -> Tensor:
-    """Gradient of a table as long as `table` from the gradients (..., D) of its rows at the ids (...).
-
-    Dense ones are summed by what `torch.nn.Embedding` sums them with. On CUDA, too, that has a fixed order for the rows
-    of an id and no atomics, where `index_add` would add in whatever order the device takes.
-    """
-    length = len(table)
-    if ids.device.type != "cpu":
-        ids = ids.clamp(0, length - 1)  # nothing else looks at them before they become addresses
-    if sparse:
-        values = rows.reshape(-1, rows.shape[-1]).to(table.dtype)
-        shape = (length, values.shape[1])
-        return torch.sparse_coo_tensor(ids.reshape(1, -1).long(), values, shape, check_invariants=False)
-    summed = torch.ops.aten.embedding_dense_backward(rows, ids, length, -1, False)
-    return summed.to(table.dtype)
 
 
 def _wide(table: Tensor) -> torch.dtype:

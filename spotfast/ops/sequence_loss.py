@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spotfast import backends, validation
+from spotfast.ops.table_gradients import table_gradient
 from spotfast.reference import sequence_loss as reference
 
 LOSSES = ("pointwise", "bpr", "hinge", "adaptive_hinge")
@@ -214,17 +215,8 @@ def _gradients(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]
     )
     ids = torch.cat([positives.reshape(-1), chosen.reshape(-1)])
     tables = ((rows, item_vectors.dtype), (biases, ctx.bias_dtype))
-    gradients = [_table_gradient(table, dtype, ids, len(item_vectors), ctx.sparse) for table, dtype in tables]
+    gradients = [table_gradient(table, ids, len(item_vectors), dtype, ctx.sparse) for table, dtype in tables]
     return of_steps, *gradients, None, None, None, None, None
-
-
-def _table_gradient(rows: Tensor, dtype: torch.dtype, ids: Tensor, count: int, sparse: bool) -> Tensor:
-    """Return the gradient of a table of `count` rows, from gradient rows and their ids."""
-    if sparse:
-        size = count, rows.shape[1]
-        return torch.sparse_coo_tensor(ids.long().unsqueeze(0), rows.to(dtype), size, check_invariants=False)
-    # It sorts the ids, unlike `index_add`: sums have the same bits every time on a GPU, too.
-    return torch.ops.aten.embedding_dense_backward(rows, ids, count, -1, False).to(dtype)
 
 
 _sequence_loss.register_autograd(_gradients, setup_context=_setup_context)

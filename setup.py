@@ -6,6 +6,7 @@ Environment:
     SPOTFAST_CUDA_TARGETS="80;90"   the wheel carries the CUDA kernels, compiled for these compute capabilities (8.0 and
                              9.0): that needs triton and torch, no GPU; without it, Triton compiles kernels when they
                              are first called.
+    SPOTFAST_BUILD_JOBS=4    how many files are compiled at a time; without it, as many as there are cores.
     SPOTFAST_REQUIRE_EXT=1   a failed compilation is an error (continuous integration, release builds); without it
                              the package installs without the extension and runs on its reference implementations.
 """
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
@@ -115,6 +116,8 @@ class Sdist(sdist):
 EXTENSIONS = [extension("_native", [])]
 if X86_64 and not WINDOWS:  # there, nothing tells yet whether the CPU has AVX2
     EXTENSIONS.append(extension("_native_avx2", AVX2_FLAGS))
+
+ParallelCompile("SPOTFAST_BUILD_JOBS", default=0).install()  # as many compilers as cores
 
 setup(
     ext_modules=EXTENSIONS,

@@ -108,7 +108,7 @@ class Check:
         if importlib.util.find_spec("pytest") is None:
             self._note("tests", Part("not run", reason="pytest is not installed"))
             return
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"]
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"]
         part, printed = self._part(command + (["-k", REHEARSED_TESTS] if self._dry else []), BUDGETS["tests"])
         last = [line for line in printed.splitlines() if line][-1:]
         part.rows = [{"name": "pytest", "summary": "".join(last)}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from spotfast import validation
@@ -47,3 +48,30 @@ def readable(size: int) -> str:
         if size >= 10 * UNITS[larger] or (unit == "B" and size >= UNITS[larger]):
             unit = larger
     return f"{-(-size // UNITS[unit])} {unit}"
+
+
+def most_within(memory_budget: int | str | None, size: int, num_bytes: Callable[[int], int], hint: str = "") -> int:
+    """Return how large blocks may be.
+
+    Args:
+        memory_budget: as `as_bytes` takes it, or None: no limit.
+        size: the largest that makes sense, at least 1.
+        num_bytes: maps a size to the memory that is in use with blocks of it.
+        hint: what the message says besides, if the budget does not even suffice for blocks of one.
+
+    Raises:
+        ValueError: if the budget does not suffice.
+
+    Example:
+        >>> most_within("1 kB", 64, lambda size: 100 * size)
+        8
+    """
+    if memory_budget is None:
+        return size
+    budget = as_bytes("memory_budget", memory_budget)
+    while size > 1 and num_bytes(size) > budget:
+        size = (size + 1) // 2
+    needed = num_bytes(size)
+    if needed > budget:
+        raise ValueError(f"memory_budget must be at least {readable(needed)} here{hint}, got {memory_budget!r}")
+    return size

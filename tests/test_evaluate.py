@@ -11,14 +11,17 @@ import torch
 
 from spotfast.evaluation import (
     Evaluation,
+    estimate_memory,
     evaluate,
     evaluate_lists,
+    memory,
     mrr_score,
     precision_recall_score,
-    ranking,
     rmse_score,
     sequence_mrr_score,
 )
+from spotfast.evaluation.evaluated import EvaluatedUsers
+from spotfast.evaluation.ranking import UserBlocks
 from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions, SequenceInteractions
@@ -62,7 +65,7 @@ class TestModels:
         """From vectors, from blocks of scores and from one `predict` per user."""
         model, test, train = fitted
         first = evaluate(model, test, train, ALL, ties=ties)
-        monkeypatch.setattr(ranking, "USERS_AT_ONCE", 4)
+        monkeypatch.setattr(EvaluatedUsers, "at_once", 4)
         blocks = evaluate(model, test, train, ALL, ties=ties)
         table = Table([model.predict(user) for user in range(30)])
         any_model = evaluate(table, test.tocsr(), train.tocoo(), ALL, ties=ties)
@@ -155,6 +158,45 @@ class TestUsers:
         assert caught[0].filename == __file__
         assert result["recall@3"] == 0.5
         assert result["auc"] == 0.5  # above the one other item that is ranked; the lost one below it
+
+
+class TestMemory:
+    """Estimates and budgets; test_evaluate_memory.py measures."""
+
+    @pytest.mark.parametrize("any_model", [False, True])
+    def test_a_budget_makes_blocks_smaller(self, fitted, any_model, monkeypatch):
+        model, test, train = fitted
+        model = Table([model.predict(user) for user in range(30)]) if any_model else model
+        monkeypatch.setattr(memory, "OF_BOOTSTRAP", 0)
+        need = estimate_memory(model, test, train, ALL)
+        budget = int(0.8 * need)
+        assert estimate_memory(model, test, train, ALL, memory_budget=budget) <= budget
+        sizes = []
+        blocks = UserBlocks.blocks
+        monkeypatch.setattr(UserBlocks, "blocks", lambda self, size: sizes.append(size) or blocks(self, size))
+        result = evaluate(model, test, train, ALL, memory_budget=budget)
+        assert sizes[0] < len(result.users) == 29
+        assert dict(result) == dict(evaluate(model, test, train, ALL))
+
+    def test_sequences(self, monkeypatch):
+        rng = np.random.default_rng(0)
+        test = SequenceInteractions(rng.permuted(np.tile(np.arange(1, 20), (40, 1)), axis=1)[:, :6], num_items=20)
+        model = ImplicitSequenceModel(representation="pooling", n_iter=1, embedding_dim=4, random_state=1)
+        model.fit(test)
+        monkeypatch.setattr(memory, "OF_BOOTSTRAP", 0)
+        need = estimate_memory(model, test)
+        result = evaluate(model, test, memory_budget=int(0.8 * need), exclude_preceding=True)
+        assert dict(result) == dict(evaluate(model, test, exclude_preceding=True))
+
+    def test_more_metrics_take_more(self, fitted):
+        needs = [estimate_memory(*fitted, metrics) for metrics in ("mrr", ["mrr", "ndcg"], ["mrr", "ndcg", "rmse"])]
+        assert needs == sorted(set(needs))
+
+    def test_too_little(self, fitted):
+        with pytest.raises(ValueError, match=r"memory_budget must be at least \d+ kB here, got '1 kB'"):
+            evaluate(*fitted, memory_budget="1 kB")
+        with pytest.raises(TypeError, match="memory_budget must be an integer"):
+            evaluate(*fitted, memory_budget=1.5)
 
 
 class TestResult:

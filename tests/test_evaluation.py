@@ -89,7 +89,7 @@ def test_many_users_are_scored_in_blocks(monkeypatch):
     scores, test = rng.normal(size=(23, 10)), sp.csr_matrix(rng.random((23, 10)) < 0.4)
     whole = mrr_score(Table(scores), test), *precision_recall_score(Table(scores), test, k=3)
     monkeypatch.setattr(scoring, "BLOCK_BYTES", 5 * scores[0].nbytes)
-    blocks = list(scoring.score_blocks(Table(scores), np.arange(23)))
+    blocks = list(scoring.score_blocks(Table(scores), np.arange(23), 8))
     assert [len(block) for block, _ in blocks] == [5, 5, 5, 5, 3]
     parts = mrr_score(Table(scores), test), *precision_recall_score(Table(scores), test, k=3)
     for one, other in zip(whole, parts, strict=True):

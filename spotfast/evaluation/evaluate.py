@@ -9,15 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spotfast.evaluation.bootstrap import check_options
-from spotfast.evaluation.errors import rating_errors
-from spotfast.evaluation.measuring import Measuring
-from spotfast.evaluation.plan import DEFAULT, METRICS, OF_RATINGS, Plan
-from spotfast.evaluation.ranked import ranked_sequences, ranked_users
-from spotfast.evaluation.result import Evaluation, Measured
-from spotfast.evaluation.scoring import check_of_users
-from spotfast.evaluation.subset import TestUsers
+from spotfast.evaluation.evaluated import Evaluated, EvaluatedSequences, EvaluatedUsers
+from spotfast.evaluation.plan import DEFAULT, METRICS, Plan
+from spotfast.evaluation.result import Evaluation
 from spotfast.interactions import SequenceInteractions, SequenceWindows
-from spotfast.rows import Rows
+from spotfast.memory import most_within
 from spotfast.sequence.implicit import ImplicitSequenceModel
 
 
@@ -34,6 +30,7 @@ def evaluate(
     seed: int = 0,
     users: ArrayLike | None = None,
     exclude_preceding: bool = False,
+    memory_budget: int | str | None = None,
     verbose: bool = False,
 ) -> Evaluation:
     """Compute many metrics from one ranking of the test items, with confidence intervals.
@@ -58,6 +55,9 @@ def evaluate(
         seed: of the bootstrap, at least 0.
         users: the only users to evaluate, any order; None: all.
         exclude_preceding: for sequences: leave the items before the last out of the ranking.
+        memory_budget: bytes, or a text as "512MB": what may be used beyond the model and the arguments, the result
+            included. Memory inside a network or a `predict` of someone's own is not counted. Default: what
+            `estimate_memory` returns.
         verbose: show a progress bar on standard error.
 
     Returns:
@@ -65,8 +65,8 @@ def evaluate(
         test items are skipped and counted.
 
     Raises:
-        ValueError: for unknown names, numbers out of range, ids beyond the model, and predictions that are NaN, naming
-            the user or the sequence.
+        ValueError: for unknown names, numbers out of range, ids beyond the model, a budget that is too small, and
+            predictions that are NaN, naming the user or the sequence.
         TypeError: for a `test` that does not fit the model, and for `train` or `users` with sequences.
 
     Warns:
@@ -86,61 +86,58 @@ def evaluate(
         mrr          0.7500  0.5000 .. 1.0000
         recall@1     0.5000  0.0000 .. 1.0000
     """
-    plan = Plan.of(metrics, k, dialect, ties, METRICS)
+    evaluated, plan = _asked(model, test, train, metrics, k, dialect, ties, users, exclude_preceding)
     check_options(confidence, seed)
-    most = plan.cutoffs[-1]
-    if isinstance(model, ImplicitSequenceModel) or isinstance(test, SequenceInteractions | SequenceWindows):
-        _check_sequences(plan, train, users)
-        measuring = Measuring(plan, len(test) if hasattr(test, "__len__") else 0, verbose)
-        measuring.add_all(ranked_sequences(model, test, exclude_preceding, most))
-        evaluated, skipped = np.arange(measuring.num_evaluated), 0
-    else:
-        check_of_users(model, "predict(user)")
-        chosen = TestUsers(test, users)
-        evaluated, skipped = chosen.users, chosen.num_skipped
-        measuring = Measuring(plan, len(evaluated), verbose, _popularity(plan, train))
-        if any(name not in OF_RATINGS for name in plan.metrics):
-            measuring.add_all(ranked_users(model, chosen.test, train, most))
-        measuring.measured.update(_rating_metrics(plan, model, chosen))
+    at_once = most_within(memory_budget, evaluated.at_once, evaluated.num_bytes)
+    of, measuring = evaluated.measure(at_once, verbose)
     return Evaluation(
-        evaluated, measuring.measured, measuring.totals(), plan.names(),
-        num_skipped=skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,
+        of, measuring.measured, measuring.totals(), plan.names(),
+        num_skipped=evaluated.num_skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,
     )  # fmt: skip
 
 
-def _check_sequences(plan: Plan, train: Any, users: Any) -> None:
+def estimate_memory(
+    model: Any,
+    test: Any,
+    train: Any = None,
+    metrics: str | Sequence[str] = DEFAULT,
+    k: int | Sequence[int] | NDArray[np.integer[Any]] = (5, 10, 20),
+    *,
+    dialect: str = "spotlight",
+    ties: str | None = None,
+    users: ArrayLike | None = None,
+    exclude_preceding: bool = False,
+    memory_budget: int | str | None = None,
+) -> int:
+    """Return how many bytes `evaluate` would use at most, with the same arguments: its result included.
+
+    What the model and the arguments hold already is not counted, nor is memory inside a network or a `predict` of
+    someone's own, which is taken to predict as many items as `test` and `train` have.
+
+    Raises:
+        ValueError, TypeError: as `evaluate`.
+
+    Example:
+        >>> from spotfast.interactions import Interactions
+        >>> class Popularity:
+        ...     def predict(self, user):
+        ...         return np.array([0.1, 0.7, 0.2])
+        >>> estimate_memory(Popularity(), Interactions([0, 2], [2, 1]), metrics="mrr") < 10_000_000
+        True
+    """
+    evaluated, _ = _asked(model, test, train, metrics, k, dialect, ties, users, exclude_preceding)
+    return evaluated.num_bytes(most_within(memory_budget, evaluated.at_once, evaluated.num_bytes))
+
+
+def _asked(
+    model: Any, test: Any, train: Any, metrics: Any, k: Any, dialect: str, ties: str | None, users: Any,
+    exclude_preceding: bool,
+) -> tuple[Evaluated, Plan]:  # fmt: skip
+    plan = Plan.of(metrics, k, dialect, ties, METRICS)
+    if not isinstance(model, ImplicitSequenceModel) and not isinstance(test, SequenceInteractions | SequenceWindows):
+        return EvaluatedUsers(plan, model, test, train, users), plan
     if train is not None:
         raise TypeError("train must be None for sequences, whose own items exclude_preceding leaves out")
     if users is not None:
         raise TypeError("users must be None for sequences: take those that are to be evaluated")
-    for name in plan.metrics:
-        if name in (*OF_RATINGS, "mean_popularity"):
-            raise ValueError(f"metrics must not hold {name!r} for sequences, which have no ratings and no training set")
-
-
-def _popularity(plan: Plan, train: Any) -> NDArray[np.float64] | None:
-    """Return the popularity of the items in the training set, if it is asked for."""
-    if "mean_popularity" not in plan.metrics:
-        return None
-    if train is None:
-        raise ValueError("train is needed for 'mean_popularity', got None")
-    return plan.popularity(np.bincount(Rows.from_matrix("train", train).items))
-
-
-def _rating_metrics(plan: Plan, model: Any, chosen: TestUsers) -> dict[str, Measured]:
-    """Compute the errors of predicted ratings: users weigh as much as they have ratings."""
-    asked = [name for name in plan.metrics if name in OF_RATINGS]
-    if not asked:
-        return {}
-    errors = rating_errors(model, chosen.test)
-    place = np.searchsorted(chosen.users, chosen.test.user_ids)
-    counts = np.bincount(place, minlength=len(chosen.users)).astype(np.float64)
-
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(place, values, minlength=len(chosen.users)) / counts
-
-    found = {
-        "rmse": Measured(mean(errors**2), counts, squared=True),
-        "mae": Measured(mean(np.abs(errors)), counts),
-    }
-    return {name: found[name] for name in asked}
+    return EvaluatedSequences(plan, model, test, exclude_preceding), plan

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast.evaluation.hits import Hits, certain_hits, expected_hits, ordered_ranks
-from spotfast.evaluation.ranking import Block, ScoredBlock, VectorBlock, blocks
+from spotfast.evaluation.ranking import Block, ScoredBlock, UserBlocks, VectorBlock
 from spotfast.evaluation.sequence_scores import targets_and_excluded
 from spotfast.evaluation.sequence_scoring import score_blocks
 from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
@@ -73,15 +73,17 @@ class Ranked:
         return self._block.topk(min(self._most, self.num_items))
 
 
-def ranked_users(model: Any, test: Any, train: Any, most: int) -> Iterator[Ranked]:
-    """Yield the users with test items, ascending, as `spotfast.evaluation.ranking.blocks`."""
-    for block in blocks(model, test, train):
+def ranked_users(users: UserBlocks, most: int, at_once: int) -> Iterator[Ranked]:
+    """Yield the users, ascending, so many at a time."""
+    for block in users.blocks(at_once):
         yield Ranked(_known(block), most)
 
 
-def ranked_sequences(model: Any, test: Sequences, exclude_preceding: bool, most: int) -> Iterator[Ranked]:
-    """Yield the sequences, in order, each with its last item as the test item."""
-    for rows, table in score_blocks(model, test, held_out=1):
+def ranked_sequences(
+    model: Any, test: Sequences, exclude_preceding: bool, most: int, at_once: int | None
+) -> Iterator[Ranked]:
+    """Yield the sequences, in order, so many at a time, each with its last item as the test item."""
+    for rows, table in score_blocks(model, test, held_out=1, at_once=at_once):
         yield Ranked(ScoredBlock(table, *targets_and_excluded(rows, 1, table.shape[1], exclude_preceding)), most)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends
-from spotfast.evaluation.scoring import check_users, has_own_predict, score_blocks
+from spotfast.evaluation.scoring import check_users, has_own_predict, row_bytes, score_blocks
 from spotfast.factorization.model import FactorizationModel
 from spotfast.factorization.scoring import VectorScorer
 from spotfast.ops.ranks import ranks, vector_ranks
@@ -93,48 +93,88 @@ class VectorBlock:
         return vector_topk(*self.vectors, k, self.excluded)[0]
 
 
-def blocks(model: Any, test: Any, train: Any) -> Iterator[Block]:
-    """Yield the users with test items, ascending.
+class UserBlocks:
+    """The users with test items, ascending, ready to be ranked some at a time.
 
     Args:
         model: anything with `predict(user)`.
         test: anything with `.tocsr()`: users x items.
         train: the same, items to leave out, or None.
 
+    Attributes:
+        users: int64 (U,), those with test items.
+
     Raises:
         TypeError, ValueError: as the scores, in `spotfast.evaluation`.
     """
-    targets = Rows.from_matrix("test", test)
-    excluded = None if train is None else Rows.from_matrix("train", train)
-    users = np.flatnonzero(targets.counts())
-    if len(users) == 0:
-        return
-    if excluded is not None and len(excluded) <= users[-1]:
-        raise ValueError(f"train must have a row for every user of test, up to {users[-1]}, got {len(excluded)} rows")
 
-    def rows(some: NDArray[np.int64], num_items: int) -> tuple[Rows, Rows | None]:
-        wanted, out = targets.take(some), None if excluded is None else excluded.take(some)
+    def __init__(self, model: Any, test: Any, train: Any) -> None:
+        self._model = model
+        self._targets = Rows.from_matrix("test", test)
+        self._excluded = None if train is None else Rows.from_matrix("train", train)
+        self.users = np.flatnonzero(self._targets.counts())
+        if self._excluded is not None and len(self.users) and len(self._excluded) <= self.users[-1]:
+            raise ValueError(
+                f"train must have a row for every user of test, up to {self.users[-1]}, got {len(self._excluded)} rows"
+            )
+        self._scorer = _vector_scorer(model) if len(self.users) else None
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.blocks(USERS_AT_ONCE)
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """Yield all users, so many at a time or fewer."""
+        if len(self.users) == 0:
+            return
+        if self._scorer is None:
+            yield from self._scored(self.users, size)
+            return
+        check_users(self._model, self.users)
+        for start in range(0, len(self.users), size):
+            some = self.users[start : start + size]
+            vectors = self._scorer.vectors(self._model._tensor(some))
+            if are_bounded(*vectors):
+                yield VectorBlock(vectors, *self._rows(some, len(vectors[2])))
+            else:  # there are infinities, or NaN: row by row, which names the user
+                yield from self._scored(some, size)
+
+    def num_bytes(self, size: int) -> int:
+        """Return the memory in use at most, beyond model and arguments, before anything is ranked in blocks."""
+        tables = [rows for rows in (self._targets, self._excluded) if rows is not None]
+        kept = sum(rows.indptr.nbytes + rows.items.nbytes for rows in tables) + 16 * self.num_items  # to sort them
+        if self._scorer is None:
+            return kept + row_bytes(size, self.num_items, own=has_own_predict(self._model, FactorizationModel))
+        return kept + self._scorer.num_bytes + 2 * 4 * (self._scorer.dim + 1) * size
+
+    @property
+    def num_items(self) -> int:
+        """How many items are scored; of a model of someone's own, as many as test and training set have."""
+        if has_own_predict(self._model, FactorizationModel) and self._model._num_items is not None:
+            return self._model._num_items
+        tables = [rows.items for rows in (self._targets, self._excluded) if rows is not None and len(rows.items)]
+        return max((int(items.max()) + 1 for items in tables), default=1)
+
+    def most_in_blocks(self, size: int) -> tuple[int, int]:
+        """Return how many test items, and how many training items, blocks of so many users have at most."""
+        if len(self.users) == 0:
+            return 0, 0
+        starts = np.arange(0, len(self.users), size)
+
+        def most(rows: Rows | None) -> int:
+            return 0 if rows is None else int(np.add.reduceat(rows.counts()[self.users], starts).max())
+
+        return most(self._targets), most(self._excluded)
+
+    def _scored(self, users: NDArray[np.int64], size: int) -> Iterator[Block]:
+        for block, scores in score_blocks(self._model, users, size):
+            yield ScoredBlock(scores, *self._rows(block, scores.shape[1]))
+
+    def _rows(self, some: NDArray[np.int64], num_items: int) -> tuple[Rows, Rows | None]:
+        wanted, out = self._targets.take(some), None if self._excluded is None else self._excluded.take(some)
         check_items("test", wanted, num_items)
         if out is not None:
             check_items("train", out, num_items)
         return wanted, out
-
-    def scored(some: NDArray[np.int64]) -> Iterator[Block]:
-        for block, scores in score_blocks(model, some):
-            yield ScoredBlock(scores, *rows(block, scores.shape[1]))
-
-    scorer = _vector_scorer(model)
-    if scorer is None:
-        yield from scored(users)
-        return
-    check_users(model, users)
-    for start in range(0, len(users), USERS_AT_ONCE):
-        some = users[start : start + USERS_AT_ONCE]
-        vectors = scorer.vectors(model._tensor(some))
-        if are_bounded(*vectors):
-            yield VectorBlock(vectors, *rows(some, len(vectors[2])))
-        else:  # there are infinities, or NaN: row by row, which names the user
-            yield from scored(some)
 
 
 def _vector_scorer(model: Any) -> VectorScorer | None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from spotfast import validation
 from spotfast.evaluation.errors import rating_errors
-from spotfast.evaluation.ranking import blocks
+from spotfast.evaluation.metrics import mrr
+from spotfast.evaluation.ranking import UserBlocks
 from spotfast.evaluation.scoring import check_of_users
 from spotfast.interactions import Interactions
 from spotfast.rows import Rows
@@ -42,11 +43,8 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
         array([0.5, 1. ])
     """
     check_of_users(model, "predict(user)")
-    results = [np.zeros(0)]
-    for block in blocks(model, test, train):
-        sums = np.add.reduceat(1.0 / block.ranks(), block.targets.indptr[:-1])
-        results.append(sums / block.targets.counts())
-    return np.concatenate(results)
+    users = UserBlocks(model, test, train)
+    return np.concatenate([np.zeros(0), *(mrr(block.ranks(), block.targets) for block in users)])
 
 
 def precision_recall_score(
@@ -87,7 +85,7 @@ def precision_recall_score(
     if len(cutoffs) == 0:
         raise ValueError("k must hold at least one integer of at least 1, got none")
     precisions, recalls = [np.zeros((0, len(cutoffs)))], [np.zeros((0, len(cutoffs)))]
-    for block in blocks(model, test, train):
+    for block in UserBlocks(model, test, train):
         cut = np.minimum(cutoffs, block.num_items)
         hits = np.cumsum(is_target(block.topk(int(cut.max())), block.targets, block.num_items), axis=1)[:, cut - 1]
         precisions.append(hits / cut)

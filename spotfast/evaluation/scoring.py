@@ -17,12 +17,15 @@ AnyModel = TypeVar("AnyModel", FactorizationModel, ImplicitSequenceModel)
 BLOCK_BYTES = 8 << 20  # rows in work at a time: written by one kernel and read by the next while still in cache
 
 
-def score_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+def score_blocks(
+    model: Any, users: NDArray[np.int64], at_once: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
     """Predict all items for each user.
 
     Args:
         model: anything with `predict(user)`, which gives one score per item.
         users: the users, not empty.
+        at_once: how many of them at a time, at most.
 
     Yields:
         Some of the users, in order, and their scores (U, num_items), float32 or float64. The array is reused.
@@ -32,12 +35,16 @@ def score_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray
         ValueError: for predictions of different lengths, and for NaN, naming the user.
     """
     check_of_users(model, "predict(user)")
-    blocks = (
-        _matrix_blocks(model, users) if has_own_predict(model, FactorizationModel) else _predict_blocks(model, users)
-    )
-    for block, scores in blocks:
+    own = has_own_predict(model, FactorizationModel)
+    for block, scores in (_matrix_blocks if own else _predict_blocks)(model, users, at_once):
         check_not_nan(scores, "of user", block)
         yield block, scores
+
+
+def row_bytes(at_once: int, num_items: int, own: bool) -> int:
+    """Return the memory for rows of scores that are in work: float32 of our own models, else float64 at most."""
+    width = 4 if own else 8
+    return 2 * width * num_items * min(at_once, max(1, BLOCK_BYTES // (width * num_items)))
 
 
 def check_of_users(model: Any, method: str) -> None:
@@ -65,12 +72,12 @@ def has_own_predict(model: Any, kind: type[AnyModel]) -> TypeGuard[AnyModel]:
 
 
 def _matrix_blocks(
-    model: FactorizationModel, users: NDArray[np.int64]
+    model: FactorizationModel, users: NDArray[np.int64], at_once: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
     scorer = model._scorer()
     check_users(model, users)
     assert model._num_items is not None
-    size = max(1, BLOCK_BYTES // (4 * model._num_items))
+    size = min(at_once, max(1, BLOCK_BYTES // (4 * model._num_items)))
     shape = min(size, len(users)), model._num_items
     buffer = torch.empty(shape, dtype=torch.float32, device=model.device)
     for start in range(0, len(users), size):
@@ -86,9 +93,11 @@ def check_users(model: FactorizationModel, users: NDArray[np.int64]) -> None:
         raise ValueError(f"test must hold users below {model._num_users}, the size of the model, got {users.max()}")
 
 
-def _predict_blocks(model: Any, users: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+def _predict_blocks(
+    model: Any, users: NDArray[np.int64], at_once: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
     first = _predict(model, int(users[0]))
-    size = max(1, BLOCK_BYTES // first.nbytes)
+    size = min(at_once, max(1, BLOCK_BYTES // first.nbytes))
     for start in range(0, len(users), size):
         block = users[start : start + size]
         rows = [_predict(model, int(user)) for user in block]

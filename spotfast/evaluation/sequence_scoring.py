@@ -20,13 +20,14 @@ PREDICTED = 16  # sequences that any model predicts before their scores are look
 Blocks = Iterator[tuple[NDArray[np.integer[Any]], NDArray[Any]]]
 
 
-def score_blocks(model: Any, test: Sequences, held_out: int) -> Blocks:
+def score_blocks(model: Any, test: Sequences, held_out: int, at_once: int | None = None) -> Blocks:
     """Predict all items after each sequence without its last items.
 
     Args:
         model: anything with `predict(sequence)`, which gives one score per item.
         test: the sequences (N, L).
         held_out: how many items at the end the model does not see, at least 1 and below L.
+        at_once: how many sequences become final states at a time. None: as many as is good for speed.
 
     Yields:
         Some of the sequences, in order, whole, (S, L), and their scores (S, num_items), float32 or float64. The array
@@ -37,6 +38,17 @@ def score_blocks(model: Any, test: Sequences, held_out: int) -> Blocks:
         ValueError: for invalid sequences or ones too short, for predictions of different lengths, and for NaN, naming
             the sequence.
     """
+    check_of_sequences(model, test, held_out)
+    blocks = _own_blocks if has_own_predict(model, ImplicitSequenceModel) else _predict_blocks
+    done = 0
+    for rows, scores in blocks(model, test, held_out, REPRESENTED if at_once is None else at_once):
+        check_not_nan(scores, "after sequence", range(done, done + len(rows)))
+        yield rows, scores
+        done += len(rows)
+
+
+def check_of_sequences(model: Any, test: Any, held_out: int) -> None:
+    """Raise unless the model can be asked about the sequences. Arguments and errors as in `score_blocks`."""
     instead = "use mrr_score or precision_recall_score"
     if isinstance(model, FactorizationModel):
         raise TypeError(f"model must be one of sequences, got {type(model).__name__}, which predicts users: {instead}")
@@ -48,21 +60,15 @@ def score_blocks(model: Any, test: Sequences, held_out: int) -> Blocks:
             f"test must hold sequences of more than {held_out} items, the number held out, "
             f"got {test.max_sequence_length}"
         )
-    blocks = _own_blocks if has_own_predict(model, ImplicitSequenceModel) else _predict_blocks
-    done = 0
-    for rows, scores in blocks(model, test, held_out):
-        check_not_nan(scores, "after sequence", range(done, done + len(rows)))
-        yield rows, scores
-        done += len(rows)
 
 
-def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int) -> Blocks:
+def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int, at_once: int) -> Blocks:
     scorer = model._scorer()
     num_items = model._num_items
     assert num_items is not None
     size = max(1, BLOCK_BYTES // (4 * num_items))
-    buffer = torch.empty(min(size, REPRESENTED), num_items, device=model.device)
-    for rows in _rows(test, REPRESENTED):
+    buffer = torch.empty(min(size, at_once), num_items, device=model.device)
+    for rows in _rows(test, at_once):
         if rows.max() >= num_items:
             raise ValueError(f"test must hold items below {num_items}, the size of the model, got {rows.max()}")
         states = scorer.states(model._tensor(rows[:, :-held_out]))
@@ -72,9 +78,9 @@ def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int) ->
             yield rows[start : start + size], scores.cpu().numpy()
 
 
-def _predict_blocks(model: Any, test: Sequences, held_out: int) -> Blocks:
+def _predict_blocks(model: Any, test: Sequences, held_out: int, at_once: int) -> Blocks:
     num_items = None
-    for rows in _rows(test, PREDICTED):
+    for rows in _rows(test, min(PREDICTED, at_once)):
         predictions = []
         for row in rows:
             prediction = np.asarray(model.predict(row[:-held_out]))

@@ -71,6 +71,17 @@ class VectorScorer:
             self._item_biases = biases_of(net.item_biases, all_items)
             self._item_biases[:first_item] = FAR_BELOW
 
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        return self._item_vectors.shape[1]
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory in use beyond that of the network."""
+        copied = 0 if self._item_vectors._base is not None else self._item_vectors.nbytes
+        return copied + 3 * 8 * len(self._item_vectors)  # ids, and biases as they are looked up and copied
+
     def vectors(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what the scores of users (U,) for all items are computed from.
 

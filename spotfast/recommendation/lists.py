@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast import threads, validation
-from spotfast.memory import as_bytes, readable
+from spotfast.memory import most_within, readable
 from spotfast.ops.scores import are_bounded
 from spotfast.ops.topk import topk, vector_topk
 from spotfast.recommendation.candidates import Candidates
@@ -88,17 +88,9 @@ class Lists:
         if self._items is not None:
             products = max(1, self._items[0].numel())
             size = min(size, max(1, MOST_PRODUCTS // products))
-        if memory_budget is None:
-            return size
-        budget = as_bytes("memory_budget", memory_budget)
-        while size > 1 and self.num_bytes(size, whole) > budget:
-            size = (size + 1) // 2
-        needed = self.num_bytes(size, whole)
-        if needed > budget:
-            result = readable(self._list_bytes * len(self.queries))
-            instead = f", {result} of it for the result: iter_recommend needs less" if whole else ""
-            raise ValueError(f"memory_budget must be at least {readable(needed)} here{instead}, got {memory_budget!r}")
-        return size
+        result = readable(self._list_bytes * len(self.queries))
+        hint = f", {result} of it for the result: iter_recommend needs less" if whole else ""
+        return most_within(memory_budget, size, lambda some: self.num_bytes(some, whole), hint)
 
     def num_bytes(self, size: int, whole: bool) -> int:
         """Return the most memory in use beyond model and arguments, with blocks of so many lists."""

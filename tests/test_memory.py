@@ -1,4 +1,4 @@
-"""The memory that recommendations take: as estimated, and within the budget. Sizes are read and written."""
+"""The memory that recommendation and evaluation take: as estimated, and within the budget. Sizes, read and written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from spotfast.memory import as_bytes, readable
 
 TOLERANCE = 1.2
 
-MEASURE = """
+PRELUDE = """
 import json, resource
 from pathlib import Path
 import numpy as np
+from spotfast import evaluation, recommendation
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
-from spotfast.recommendation import estimate_memory, iter_recommend
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -31,28 +31,56 @@ def model_of(data, dim):
     model.fit(data)
     return model
 
+def interactions(asked, per_user, users, items, seed):
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, asked, per_user * asked, np.int32), rng.integers(0, items, per_user * asked, np.int32)
+    return Interactions(*ids, num_users=users, num_items=items)
+
 tiny = Interactions([0, 1], [1, 2])
+"""
+
+RECOMMEND = """
 model_of(tiny, 2).recommend([0, 1], 2, tiny.tocsr())  # what is loaded at first use
 users, items, dim, asked, seen, k, budget = {arguments!r}
-rng = np.random.default_rng(0)
-ids = rng.integers(0, asked, seen * asked, np.int32), rng.integers(0, items, seen * asked, np.int32)
-data = Interactions(*ids, num_users=users, num_items=items)
+data = interactions(asked, seen, users, items, 0)
 model, exclude = model_of(data, dim), data.tocsr()
 arguments = model, np.arange(asked), k, exclude
-estimate = estimate_memory(*arguments, memory_budget=budget) if {whole} else None
+estimate = recommendation.estimate_memory(*arguments, memory_budget=budget) if {whole} else None
 before = resident()
 if {whole}:
     ids, scores = model.recommend(*arguments[1:], memory_budget=budget)
     assert ids.shape == scores.shape == (asked, k)
 else:
-    assert sum(len(scores) for _, _, scores in iter_recommend(*arguments, memory_budget=budget)) == asked
+    lists = recommendation.iter_recommend(*arguments, memory_budget=budget)
+    assert sum(len(scores) for _, _, scores in lists) == asked
+print(json.dumps([estimate, peak() - before, peak()]))
+"""
+
+EVALUATE = """
+metrics, any_model, users, items, budget = {arguments!r}
+test, train = (interactions(users, count, users, items, count) for count in (5, 40))
+test.user_ids[:1000], test.item_ids[:1000] = 7, np.arange(1000)  # a user with more test items than others
+
+class AnyModel:
+    scores = np.random.default_rng(0).random(items)  # float64
+
+    def predict(self, user):
+        return self.scores
+
+model = AnyModel() if any_model else model_of(train, 8)
+import warnings
+warnings.simplefilter("ignore")  # some test items are in the training set
+evaluation.evaluate(model, test.take(slice(2000)), train, metrics, k=5)  # what is loaded at first use
+estimate = evaluation.estimate_memory(model, test, train, metrics, memory_budget=budget)
+before = resident()
+evaluation.evaluate(model, test, train, metrics, memory_budget=budget)
 print(json.dumps([estimate, peak() - before, peak()]))
 """
 
 
-def measured(run_python, *arguments, whole=True):
+def measured(run_python, program, *arguments, **options):
     """Return the estimate, the bytes that were used beyond what was there before, and the peak of the process."""
-    return json.loads(run_python(MEASURE.format(arguments=arguments, whole=whole), OMP_NUM_THREADS="1"))
+    return json.loads(run_python(PRELUDE + program.format(arguments=arguments, **options), OMP_NUM_THREADS="1"))
 
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
@@ -63,7 +91,7 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="resident memory
 @pytest.mark.parametrize("budget", [None, "300MB"])
 def test_the_estimate_of_a_large_result(run_python, budget):
     """240 MB of ids and scores."""
-    estimate, used, _ = measured(run_python, 200_000, 2_000, 8, 200_000, 20, 100, budget)
+    estimate, used, _ = measured(run_python, RECOMMEND, 200_000, 2_000, 8, 200_000, 20, 100, budget, whole=True)
     assert used <= TOLERANCE * estimate
     assert estimate <= TOLERANCE * used  # nor is it far too much
     assert budget is None or estimate <= as_bytes("budget", budget)
@@ -74,7 +102,7 @@ def test_the_estimate_of_a_large_result(run_python, budget):
 def test_block_by_block_within_the_budget(run_python):
     """The same result, in blocks. Few items are excluded: making data must not need more than what is measured."""
     budget = 40_000_000
-    _, used, _ = measured(run_python, 200_000, 2_000, 8, 200_000, 1, 100, budget, whole=False)
+    _, used, _ = measured(run_python, RECOMMEND, 200_000, 2_000, 8, 200_000, 1, 100, budget, whole=False)
     assert used <= TOLERANCE * budget
 
 
@@ -82,9 +110,29 @@ def test_block_by_block_within_the_budget(run_python):
 @pytest.mark.slow
 def test_a_million_items(run_python):
     """For 10,000 users: the whole process, the model of 132 MB in it, stays below two gigabytes."""
-    estimate, used, peak = measured(run_python, 10_000, 1_000_000, 32, 10_000, 10, 100, None)
+    estimate, used, peak = measured(run_python, RECOMMEND, 10_000, 1_000_000, 32, 10_000, 10, 100, None, whole=True)
     assert used <= TOLERANCE * estimate
     assert peak < 2e9
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("metrics", "any_model", "users", "items", "budget"),
+    [
+        (("mrr", "ndcg", "recall"), False, 200_000, 5_000, None),
+        (("mrr", "ndcg", "recall"), False, 200_000, 5_000, "180MB"),
+        (("mrr", "ndcg", "coverage", "mean_popularity"), False, 50_000, 200_000, None),
+        (("mrr", "ndcg", "coverage", "mean_popularity"), False, 50_000, 200_000, "80MB"),
+        (("mrr", "auc"), True, 2_000, 400_000, None),
+        (("mrr", "auc"), True, 2_000, 400_000, "40MB"),
+    ],
+)
+def test_evaluation(run_python, metrics, any_model, users, items, budget):
+    """What is used is not above the estimate, which is within the budget."""
+    estimate, used, _ = measured(run_python, EVALUATE, metrics, any_model, users, items, budget)
+    assert used <= TOLERANCE * estimate
+    assert budget is None or estimate <= as_bytes("budget", budget)
 
 
 @pytest.mark.parametrize(

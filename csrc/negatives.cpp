@@ -88,7 +88,7 @@ class DrawUsers {
 class SortedDraws {
   public:
     static constexpr int64_t kLeast = 1 << 18;  // draws that are worth it
-    static constexpr int64_t kMost = 1 << 21;   // 24 MB
+    static constexpr int64_t kMost = 1 << 22;   // 48 MB
 
     SortedDraws(const RequestDraws& draws, const int64_t* users, int64_t slots, int64_t begin, int64_t end)
         : begin_(begin), draws_(end - begin) {
@@ -121,7 +121,7 @@ class SortedDraws {
     }
 
   private:
-    static constexpr int64_t kBuckets = 256;
+    static constexpr int64_t kBuckets = 512;
     struct Draw {
         int32_t user;
         uint32_t word, place;

@@ -75,12 +75,13 @@ RoughTile::RoughTile(const VectorsView& items, const RoughScale& scale)
       packed_(capacity_ * scale.width()),
       rounded_(scale.width()) {}
 
-void RoughTile::pack(int64_t first, int64_t count) {
+void RoughTile::pack(int64_t first, int64_t count, int64_t stride) {
     const int64_t width = scale_.width();
     first_ = first;
     count_ = count;
+    stride_ = stride;
     for (int64_t i = 0; i < count; ++i) {
-        scale_.round_item(items_, first + i, rounded_.data());
+        scale_.round_item(items_, first + i * stride, rounded_.data());
         int16_t* packed = packed_.data() + i / kPanel * kPanel * width + i % kPanel * 2;
         for (int64_t d = 0; d < width; d += 2) std::memcpy(packed + d * kPanel, &rounded_[d], 2 * sizeof(int16_t));
     }

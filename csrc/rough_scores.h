@@ -45,8 +45,8 @@ class RoughTile {
     // How many items a tile holds: 64 KB, which stay in the second-level cache, or one panel.
     int64_t capacity() const { return capacity_; }
 
-    // Takes in the items first .. first + count - 1, at most `capacity()`.
-    void pack(int64_t first, int64_t count);
+    // Takes in `count` items, at most `capacity()`: first, first + stride and so on.
+    void pack(int64_t first, int64_t count, int64_t stride = 1);
 
     // Calls visit(u, item, rough score) for the items of the tile whose rough score for user u is above cuts[u], a
     // user's items in ascending order. `users` holds `scale.width()` integers for each of kUsers users. Visits may
@@ -59,7 +59,7 @@ class RoughTile {
 
     VectorsView items_;
     RoughScale scale_;
-    int64_t capacity_, first_ = 0, count_ = 0;
+    int64_t capacity_, first_ = 0, count_ = 0, stride_ = 1;
     std::vector<int16_t> packed_;  // [panel][pair of dimensions][item][2]
     std::vector<int16_t> rounded_;
 };
@@ -103,7 +103,7 @@ void RoughTile::scan(const int16_t* users, const int32_t* cuts, const Visit& vis
         const int64_t items = count_ - panel;  // a last panel may hold fewer than kPanel
         for (; hits != 0; hits &= hits - 1) {
             const int bit = lowest_bit(hits), u = bit / kPanel, i = bit % kPanel;
-            if (i < items) visit(u, first_ + panel + i, scores[u][i]);
+            if (i < items) visit(u, first_ + (panel + i) * stride_, scores[u][i]);
         }
     }
 }

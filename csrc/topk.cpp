@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "parallel_for.h"
@@ -14,6 +16,8 @@ namespace {
 
 constexpr int64_t kMostUsersAtOnce = 1024;   // share a packed tile, which then costs them nothing
 constexpr int64_t kEntriesAtOnce = 1 << 21;  // 32 MB
+constexpr int64_t kSampled = 8;              // one item in so many is in the sample
+constexpr int64_t kLeastSampled = 32;        // lists from this length on are worth a sample
 constexpr int64_t kSpare = 32;               // entries beyond twice the list, so that short lists are not pruned often
 
 // What all users share.
@@ -22,9 +26,25 @@ struct Search {
     int64_t dim;
     RowsView excluded;
     int64_t k;
+};
 
-    // How many entries a user may hold.
-    int64_t room() const { return k > items.rows / 2 - kSpare ? items.rows : 2 * k + kSpare; }
+// How many entries a user may hold who looks for so many.
+int64_t room(const Search& search, int64_t wanted) {
+    return wanted > search.items.rows / 2 - kSpare ? search.items.rows : 2 * wanted + kSpare;
+}
+
+// Every stride-th item, of which the best `wanted` are found first. They are so many that the last of them is worse
+// than the k-th best of all items, but for one user in some hundreds; and so few that not many items are better.
+struct Sample {
+    int64_t stride = 0, wanted = 0;
+
+    Sample(int64_t k, int64_t num_items) {
+        const int64_t count = num_items / kSampled;
+        if (k < kLeastSampled || k * kSampled > num_items) return;  // short lists fill at once, long ones hold most
+        const double expected = static_cast<double>(k) / kSampled;
+        wanted = static_cast<int64_t>(std::ceil(expected + 3.0 * std::sqrt(expected) + 2.0));
+        stride = 2 * wanted < count ? kSampled : 0;
+    }
 };
 
 struct Entry {
@@ -38,15 +58,18 @@ bool better(const Entry& a, const Entry& b) { return a.score > b.score || (a.sco
 // The items that may be among a user's best: those whose rough score is at most twice its error below the k-th best.
 class Candidates {
   public:
-    void begin(const Search& search, int64_t user, int64_t error) {
+    // Looks for the `wanted` best items. Those whose rough scores are not above `guess` are left out: see `prune`.
+    void begin(const Search& search, int64_t user, int64_t error, int64_t wanted, int32_t guess) {
         user_ = user;
         error_ = error;
+        wanted_ = wanted;
+        room_ = room(search, wanted);
         next_ = search.excluded.indptr[user];
-        cut_ = INT32_MIN;
+        cut_ = guess_ = guess;
         entries_.clear();
     }
 
-    // Items whose rough scores are not above it cannot be among the best.
+    // Items whose rough scores are not above it cannot be among the best, if the guess was right.
     int32_t cut() const { return cut_; }
 
     // Takes in an item, unless it is excluded. Ids must ascend.
@@ -54,36 +77,37 @@ class Candidates {
         const int64_t end = search.excluded.indptr[user_ + 1];
         while (next_ < end && search.excluded.items[next_] < item) ++next_;
         if (next_ < end && search.excluded.items[next_] == item) return;
-        if (static_cast<int64_t>(entries_.size()) == search.room()) {
-            prune(search.k);
+        if (static_cast<int64_t>(entries_.size()) == room_) {
+            prune();
             // Near-ties in plenty: of those, the exact scores decide, or pruning would not leave room.
-            if (2 * static_cast<int64_t>(entries_.size()) > search.room()) keep_best(search);
+            if (2 * static_cast<int64_t>(entries_.size()) > room_) keep_best(search);
         }
         if (rough > cut_) entries_.push_back({rough, 0.0f, item});
     }
 
-    void finish(const Search& search, int64_t* ids, float* scores) {
-        prune(search.k);
+    // Drops what cannot be among the best. Returns whether all that can are there: the guess left none of them out.
+    bool prune() {
+        if (static_cast<int64_t>(entries_.size()) < wanted_) return guess_ == INT32_MIN;
+        std::nth_element(entries_.begin(), entries_.begin() + (wanted_ - 1), entries_.end(),
+                         [](const Entry& a, const Entry& b) { return a.rough > b.rough; });
+        const int64_t cut = std::max<int64_t>(entries_[wanted_ - 1].rough - 2 * error_ - 1, INT32_MIN);
+        cut_ = std::max(static_cast<int32_t>(cut), guess_);
+        const auto dropped = [&](const Entry& entry) { return entry.rough <= cut_; };
+        entries_.erase(std::remove_if(entries_.begin(), entries_.end(), dropped), entries_.end());
+        return cut >= guess_;
+    }
+
+    void write(const Search& search, int64_t* ids, float* scores) {
         keep_best(search);
         std::sort(entries_.begin(), entries_.end(), better);
         const int64_t found = static_cast<int64_t>(entries_.size());
-        for (int64_t j = 0; j < search.k; ++j) {
+        for (int64_t j = 0; j < wanted_; ++j) {
             ids[j] = j < found ? entries_[j].item : -1;
             scores[j] = j < found ? entries_[j].score : -INFINITY;
         }
     }
 
   private:
-    // Raises the cut, and drops what is not above it.
-    void prune(int64_t k) {
-        if (static_cast<int64_t>(entries_.size()) <= k) return;
-        std::nth_element(entries_.begin(), entries_.begin() + (k - 1), entries_.end(),
-                         [](const Entry& a, const Entry& b) { return a.rough > b.rough; });
-        cut_ = static_cast<int32_t>(std::max<int64_t>(entries_[k - 1].rough - 2 * error_ - 1, INT32_MIN));
-        const auto dropped = [&](const Entry& entry) { return entry.rough <= cut_; };
-        entries_.erase(std::remove_if(entries_.begin(), entries_.end(), dropped), entries_.end());
-    }
-
     // Scores the entries exactly, and drops all but the best k.
     void keep_best(const Search& search) {
         const int64_t count = static_cast<int64_t>(entries_.size());
@@ -93,56 +117,106 @@ class Candidates {
         std::vector<float> scores(count);
         pair_scores(search.users, search.items, search.dim, users.data(), items.data(), count, 1, scores.data());
         for (int64_t i = 0; i < count; ++i) entries_[i].score = scores[i];
-        if (count <= search.k) return;
-        std::nth_element(entries_.begin(), entries_.begin() + (search.k - 1), entries_.end(), better);
-        entries_.resize(search.k);
+        if (count <= wanted_) return;
+        std::nth_element(entries_.begin(), entries_.begin() + (wanted_ - 1), entries_.end(), better);
+        entries_.resize(wanted_);
     }
 
-    int64_t user_ = 0, error_ = 0, next_ = 0;  // next_: the first excluded item not yet passed
-    int32_t cut_ = INT32_MAX;                  // nothing is above it: for a group's missing users
+    int64_t user_ = 0, error_ = 0, wanted_ = 0, room_ = 0;
+    int64_t next_ = 0;                             // the first excluded item not yet passed
+    int32_t cut_ = INT32_MAX, guess_ = INT32_MAX;  // nothing is above it: for a group's missing users
     std::vector<Entry> entries_;
 };
 
-// The users begin .. end - 1, tile by tile.
-void search_users(const Search& search, const RoughScale& scale, RoughTile& tile, int64_t begin, int64_t end,
-                  int64_t* ids, float* scores) {
-    constexpr int kUsers = RoughTile::kUsers;
-    const int64_t groups = (end - begin + kUsers - 1) / kUsers, width = scale.width();
-    std::vector<int16_t> vectors(groups * kUsers * width);
-    std::vector<Candidates> candidates(groups * kUsers);
-    for (int64_t user = begin; user < end; ++user) {
-        const int64_t error = scale.round_user(search.users, user, vectors.data() + (user - begin) * width);
-        candidates[user - begin].begin(search, user, error);
-    }
-    for (int64_t first = 0; first < search.items.rows; first += tile.capacity()) {
-        tile.pack(first, std::min(tile.capacity(), search.items.rows - first));
-        for (int64_t group = 0; group < groups; ++group) {
-            Candidates* of = &candidates[group * kUsers];
-            int32_t cuts[kUsers];
-            for (int u = 0; u < kUsers; ++u) cuts[u] = of[u].cut();
-            tile.scan(vectors.data() + group * kUsers * width, cuts, [&](int u, int64_t item, int32_t rough) {
-                of[u].add(search, item, rough);
-                cuts[u] = of[u].cut();
-            });
+// Users in groups that share the loads of a tile.
+class Searchers {
+  public:
+    Searchers(const Search& search, const RoughScale& scale, std::vector<int64_t> users)
+        : search_(search), users_(std::move(users)), width_(scale.width()), errors_(users_.size()) {
+        const size_t places = (users_.size() + kUsers - 1) / kUsers * kUsers;
+        vectors_.resize(places * width_);
+        candidates_.resize(places);
+        for (size_t j = 0; j < users_.size(); ++j) {
+            errors_[j] = scale.round_user(search.users, users_[j], &vectors_[j * width_]);
         }
     }
-    for (int64_t user = begin; user < end; ++user) {
-        candidates[user - begin].finish(search, ids + user * search.k, scores + user * search.k);
+
+    // Rough scores below which no item is likely to be in a user's list, from a sample of the items.
+    std::vector<int32_t> guesses(RoughTile& tile, const Sample& sample) {
+        std::vector<int32_t> guesses(users_.size(), INT32_MIN);
+        if (sample.stride == 0) return guesses;
+        scan(tile, sample.wanted, guesses, sample.stride);
+        for (size_t j = 0; j < users_.size(); ++j) {
+            candidates_[j].prune();
+            guesses[j] = candidates_[j].cut();
+        }
+        return guesses;
     }
-}
+
+    // Finds the lists of all users; returns those whose guess was wrong, and whose lists were not written.
+    std::vector<int64_t> find(RoughTile& tile, const std::vector<int32_t>& guesses, int64_t* ids, float* scores) {
+        std::vector<int64_t> wrong;
+        scan(tile, search_.k, guesses, 1);
+        for (size_t j = 0; j < users_.size(); ++j) {
+            if (candidates_[j].prune()) {
+                candidates_[j].write(search_, ids + users_[j] * search_.k, scores + users_[j] * search_.k);
+            } else {
+                wrong.push_back(users_[j]);
+            }
+        }
+        return wrong;
+    }
+
+  private:
+    static constexpr int kUsers = RoughTile::kUsers;
+
+    // Collects the best `wanted` of every stride-th item, tile by tile.
+    void scan(RoughTile& tile, int64_t wanted, const std::vector<int32_t>& guesses, int64_t stride) {
+        for (size_t j = 0; j < users_.size(); ++j) {
+            candidates_[j].begin(search_, users_[j], errors_[j], wanted, guesses[j]);
+        }
+        const int64_t count = (search_.items.rows + stride - 1) / stride;
+        for (int64_t first = 0; first < count; first += tile.capacity()) {
+            tile.pack(first * stride, std::min(tile.capacity(), count - first), stride);
+            for (size_t group = 0; group < candidates_.size(); group += kUsers) {
+                Candidates* of = &candidates_[group];
+                int32_t cuts[kUsers];
+                for (int u = 0; u < kUsers; ++u) cuts[u] = of[u].cut();
+                tile.scan(&vectors_[group * width_], cuts, [&](int u, int64_t item, int32_t rough) {
+                    of[u].add(search_, item, rough);
+                    cuts[u] = of[u].cut();
+                });
+            }
+        }
+    }
+
+    const Search& search_;
+    std::vector<int64_t> users_;
+    int64_t width_;
+    std::vector<int64_t> errors_;
+    std::vector<int16_t> vectors_;
+    std::vector<Candidates> candidates_;
+};
 
 }  // namespace
 
 void topk(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& excluded, int64_t k,
           int threads, int64_t* ids, float* scores) {
     const Search search{users, items, dim, excluded, k};
-    const int64_t at_once =
-        std::clamp<int64_t>(kEntriesAtOnce / std::max<int64_t>(search.room(), 1), RoughTile::kUsers, kMostUsersAtOnce);
+    const Sample sample(k, items.rows);
+    const int64_t most = std::max<int64_t>(room(search, k), 1);
+    const int64_t at_once = std::clamp<int64_t>(kEntriesAtOnce / most, RoughTile::kUsers, kMostUsersAtOnce);
     const RoughScale scale(items, dim);
     parallel_for(users.rows, threads, 1, [&](int64_t begin, int64_t end) {
         RoughTile tile(items, scale);
         for (int64_t first = begin; first < end; first += at_once) {
-            search_users(search, scale, tile, first, std::min(first + at_once, end), ids, scores);
+            std::vector<int64_t> some(std::min(first + at_once, end) - first);
+            std::iota(some.begin(), some.end(), first);
+            Searchers searchers(search, scale, std::move(some));
+            std::vector<int64_t> wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
+            if (wrong.empty()) continue;
+            const std::vector<int32_t> none(wrong.size(), INT32_MIN);
+            Searchers(search, scale, std::move(wrong)).find(tile, none, ids, scores);
         }
     });
 }

@@ -226,18 +226,25 @@ def backward(
 
 
 def specialisations(dtype: str, dim: int) -> list[Specialisation]:
-    """Return what ships for states and tables of one type, and D up to `dim`."""
+    """Return what ships for states and tables of one type, and D up to `dim`.
+
+    Gradients of item rows are of the table's type if they are sparse, else of the type in which they are summed.
+    """
     rows, block = tile(dim, TILE)
     constants = {"ROWS": rows, "BLOCK_D": block}
     floats = dict.fromkeys(("states", "vectors"), dtype) | {"coefficients": "*fp32"}
     ids = dict.fromkeys(("positives", "chosen"), "*i64")
     inputs = floats | ids | {"partials": "*fp32", "biases": dtype, "negatives": "*i64", "mask": "*i1"}
-    outputs = {"of_states": dtype, "of_vectors": "*fp32", "of_biases": "*fp32", "upstream": "*fp32", "total": "*fp32"}
+    outputs = {"of_states": dtype, "of_biases": "*fp32", "upstream": "*fp32", "total": "*fp32"}
     losses = [
         Specialisation(sequence_loss_kernel, inputs, constants | {"LOSS": loss})
         for loss in ("pointwise", "bpr", "hinge")
     ]
-    return [*losses, Specialisation(sequence_gradient_kernel, floats | ids | outputs, constants)]
+    gradients = [
+        Specialisation(sequence_gradient_kernel, floats | ids | outputs | {"of_vectors": of_vectors}, constants)
+        for of_vectors in dict.fromkeys(("*fp32", dtype))
+    ]
+    return [*losses, *gradients]
 
 
 SPECIALISATIONS = [

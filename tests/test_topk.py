@@ -141,6 +141,20 @@ class TestVectorTopk:
         for k in (1, 7, 200):
             np.testing.assert_array_equal(vector_topk(*parts, k, backend=backend)[0], topk(table, k))
 
+    @pytest.mark.parametrize("better", [slice(0, None, 8), slice(1, None, 8), slice(2900, None), slice(0, 0)])
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+    def test_any_order_of_the_catalogue(self, backend, better, share):
+        """Also one in which every eighth item, of which a sample might consist, is better than all others, or worse."""
+        generator = torch.Generator().manual_seed(7)
+        users, items = torch.randn(9, 4, generator=generator), torch.randn(3000, 4, generator=generator)
+        biases = torch.zeros(3000)
+        biases[better] = 100.0
+        table = scores(users, None, items, biases).numpy()
+        excluded = Rows.from_matrix("mask", sp.csr_matrix(np.random.default_rng(0).random((9, 3000)) < share))
+        for k in (32, 100, 370, 400):
+            ids, _ = vector_topk(users, None, items, biases, k, excluded, backend=backend)
+            np.testing.assert_array_equal(ids, topk(table, k, excluded))
+
     def test_threads_and_many_users(self, backend, set_threads):
         parts = [torch.randn(2100, 3), torch.randn(2100), torch.randn(40, 3), torch.randn(40)]
         set_threads(1)

@@ -9,16 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import spotfast.kernels
 from spotfast.cuda.build import FIRST_DRIVERS, TARGETS, BuildError, minimum_driver, parse_targets
-from spotfast.cuda.compiling import arguments, constants, specialisations
 from spotfast.cuda.manifest import PTX
-from spotfast.cuda.packing import POINTERS
 from spotfast.cuda.shipped import Shipped
-from spotfast.kernels import negatives, permutation, philox
-from spotfast.positives import Positives
 
 triton = pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
 
@@ -104,38 +99,6 @@ def test_targets(text, targets):
 def test_wrong_targets(text, found):
     with pytest.raises(BuildError, match=f"SPOTFAST_CUDA_TARGETS must be some of 80;86;89;90;100;120, got {found}"):
         parse_targets(text)
-
-
-def launches():
-    """(kernels' file, a call of a launcher): with what users have by default."""
-    positives = Positives(torch.tensor([0, 1, 2]), torch.tensor([0, 3], dtype=torch.int32), 5)
-    users, thresholds, cpu = torch.zeros(9, dtype=torch.int64), torch.arange(4), torch.device("cpu")
-    yield philox, lambda: philox.draws(1, 2, 3, 0, 9, 0, cpu)
-    for n in (9, 5000):
-        yield permutation, lambda n=n: permutation.permutation(1, 2, n, 0, 9, cpu)
-    yield negatives, lambda: negatives.uniform(1, 2, 0, 9, 1, 5, 0, cpu)
-    yield negatives, lambda: negatives.unseen(1, 2, 0, 9, 1, positives, users)
-    yield negatives, lambda: negatives.popularity(1, 2, 0, 9, 1, thresholds, positives, users)
-
-
-@pytest.mark.parametrize(("file", "call"), list(launches()))
-def test_launchers_ask_for_what_ships(monkeypatch, file, call):
-    shipped = {
-        (name, entry.num_warps, entry.enable_fp_fusion, frozenset(constants(entry).items()),
-         tuple(kind for _, kind in arguments(entry) if kind is None or kind.startswith("*")))
-        for name, entry in specialisations()
-    }  # fmt: skip
-    asked = []
-
-    def record(kernel, grid, *given, num_warps=4, enable_fp_fusion=False, **chosen):
-        pointers = [POINTERS[value.dtype] for value in given if isinstance(value, torch.Tensor)]
-        name = f"{file.__name__.rpartition('.')[2]}.{kernel.fn.__name__}"
-        asked.append((name, num_warps, enable_fp_fusion, frozenset(chosen.items()), tuple(pointers)))
-
-    monkeypatch.setattr(file, "launch", record)
-    call()
-    assert len(asked) == 1
-    assert asked[0] in shipped
 
 
 def test_minimum_driver():

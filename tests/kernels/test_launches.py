@@ -1,0 +1,32 @@
+"""What is launched for models as most people have them is what wheels carry, and nothing besides."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spotfast.cuda.compiling import arguments, constants, specialisations
+
+pytest.importorskip("triton", reason="triton is not installed: nothing to launch")
+
+RECORDER = Path(__file__).parent / "record_launches.py"
+
+
+def test_what_is_launched_is_what_ships():
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, RECORDER], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    launched = set(json.loads(done.stdout))
+    shipped = {as_recorded(name, entry) for name, entry in specialisations()}
+    assert sorted(launched - shipped) == []  # these would need a compiler
+    assert sorted(shipped - launched) == []  # and these are of no use
+
+
+def as_recorded(name, entry):
+    pointers = [kind for _, kind in arguments(entry) if kind is None or kind.startswith("*")]
+    return json.dumps([name, entry.num_warps, entry.enable_fp_fusion, constants(entry), pointers], sort_keys=True)

@@ -1,8 +1,8 @@
 #include "negatives.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
-#include <vector>
 
 #include "parallel_for.h"
 #include "philox.h"
@@ -83,15 +83,18 @@ class DrawUsers {
     int64_t slots_, slot_;
 };
 
-// The draws [begin, end) for users in any order: first put in order of user, coarsely, for rows that are near each
-// other to be searched one after another, while they are in cache.
+// Draws for users in any order: first put in order of user, coarsely, for rows that are near each other to be searched
+// one after another, while they are in cache.
 class SortedDraws {
   public:
     static constexpr int64_t kLeast = 1 << 18;  // draws that are worth it
     static constexpr int64_t kMost = 1 << 22;   // 48 MB
 
-    SortedDraws(const RequestDraws& draws, const int64_t* users, int64_t slots, int64_t begin, int64_t end)
-        : begin_(begin), draws_(end - begin) {
+    // Takes in the draws [begin, end), at most kMost.
+    void sort(const RequestDraws& draws, const int64_t* users, int64_t slots, int64_t begin, int64_t end) {
+        begin_ = begin;
+        count_ = end - begin;
+        if (draws_ == nullptr) draws_.reset(new Draw[kMost]);  // not written before it is used: most may never be
         const int64_t first = begin / slots, last = (end - 1) / slots;
         const int64_t most = *std::max_element(users + first, users + last + 1);
         int shift = 0;
@@ -112,8 +115,8 @@ class SortedDraws {
     void find_unseen(int64_t num_items, const PositivesView& positives, int64_t* out) const {
         int64_t users[kDraws], items[kDraws];
         uint32_t words[kDraws];
-        for (size_t first = 0; first < draws_.size(); first += kDraws) {
-            const int size = static_cast<int>(std::min<size_t>(kDraws, draws_.size() - first));
+        for (int64_t first = 0; first < count_; first += kDraws) {
+            const int size = static_cast<int>(std::min<int64_t>(kDraws, count_ - first));
             for (int i = 0; i < size; ++i) users[i] = draws_[first + i].user, words[i] = draws_[first + i].word;
             spotfast::find_unseen(users, words, size, num_items, positives, items);
             for (int i = 0; i < size; ++i) out[begin_ + draws_[first + i].place] = items[i];
@@ -121,13 +124,13 @@ class SortedDraws {
     }
 
   private:
-    static constexpr int64_t kBuckets = 512;
+    static constexpr int64_t kBuckets = 1024;
     struct Draw {
         int32_t user;
         uint32_t word, place;
     };
-    int64_t begin_;
-    std::vector<Draw> draws_;
+    int64_t begin_ = 0, count_ = 0;
+    std::unique_ptr<Draw[]> draws_;
 };
 
 }  // namespace
@@ -150,13 +153,15 @@ void unseen_negatives(const NegativesRequest& request, const int64_t* users, con
         find_unseen(own, words, size, request.num_items, positives, out + first);
     };
     parallel_for(draws.count, threads, kGrain, [&](int64_t begin, int64_t end) {
+        SortedDraws sorted;
         for (int64_t first = begin; first < end; first += SortedDraws::kMost) {
             const int64_t last = std::min(first + SortedDraws::kMost, end);
             const int64_t *first_user = users + first / slots, *last_user = users + (last - 1) / slots + 1;
             if (last - first < SortedDraws::kLeast || std::is_sorted(first_user, last_user)) {
                 for_draws(draws.key, draws.origin, first, last, find_in_order);
             } else {
-                SortedDraws(draws, users, slots, first, last).find_unseen(request.num_items, positives, out);
+                sorted.sort(draws, users, slots, first, last);
+                sorted.find_unseen(request.num_items, positives, out);
             }
         }
     });

@@ -85,7 +85,7 @@ reproducible: $(STAMPS)/dev ## wheel and source distribution, built twice: every
 bench: $(STAMPS)/dev ## the benchmarks (some minutes, on an idle machine)
 	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
 
-wheel: $(STAMPS)/dev ## wheel and source distribution in dist/
+wheel: $(STAMPS)/dev ## wheel and source distribution in dist/; SPOTFAST_CUDA_TARGETS="80;90": with CUDA kernels in the wheel
 	rm -rf dist
 	SPOTFAST_REQUIRE_EXT=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist
 
@@ -103,7 +103,7 @@ $(STAMPS)/venv: constraints.txt
 	@touch $@
 
 $(STAMPS)/package: $(STAMPS)/venv $(NATIVE_SOURCES)
-	SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e .
+	env -u SPOTFAST_CUDA_TARGETS SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e .
 	@touch $@
 
 $(STAMPS)/demo: $(STAMPS)/package

@@ -69,7 +69,7 @@ class EvaluatedUsers:
         count = len(self._chosen.users)
         values, intervals = memory.value_bytes(self._plan, count)
         if any(name in OF_RATINGS for name in self._plan.metrics):
-            values += memory.OF_A_RATING * len(self._chosen.test)
+            values += memory.OF_A_RATING * self._chosen.num_interactions
         if self._blocks is not None:
             size = min(at_once, count)
             counts = self._blocks.most_in_blocks(at_once)

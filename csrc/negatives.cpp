@@ -90,11 +90,14 @@ class SortedDraws {
     static constexpr int64_t kLeast = 1 << 18;  // draws that are worth it
     static constexpr int64_t kMost = 1 << 22;   // 48 MB
 
-    // Takes in the draws [begin, end), at most kMost.
+    // Room for so many draws, which is not used before there are some to sort.
+    explicit SortedDraws(int64_t capacity) : capacity_(std::min(capacity, kMost)) {}
+
+    // Takes in the draws [begin, end), at most as many as there is room for.
     void sort(const RequestDraws& draws, const int64_t* users, int64_t slots, int64_t begin, int64_t end) {
         begin_ = begin;
         count_ = end - begin;
-        if (draws_ == nullptr) draws_.reset(new Draw[kMost]);  // not written before it is used: most may never be
+        if (draws_ == nullptr) draws_.reset(new Draw[capacity_]);  // uninitialised
         const int64_t first = begin / slots, last = (end - 1) / slots;
         const int64_t most = *std::max_element(users + first, users + last + 1);
         int shift = 0;
@@ -129,7 +132,7 @@ class SortedDraws {
         int32_t user;
         uint32_t word, place;
     };
-    int64_t begin_ = 0, count_ = 0;
+    int64_t capacity_, begin_ = 0, count_ = 0;
     std::unique_ptr<Draw[]> draws_;
 };
 
@@ -153,7 +156,7 @@ void unseen_negatives(const NegativesRequest& request, const int64_t* users, con
         find_unseen(own, words, size, request.num_items, positives, out + first);
     };
     parallel_for(draws.count, threads, kGrain, [&](int64_t begin, int64_t end) {
-        SortedDraws sorted;
+        SortedDraws sorted(end - begin);
         for (int64_t first = begin; first < end; first += SortedDraws::kMost) {
             const int64_t last = std::min(first + SortedDraws::kMost, end);
             const int64_t *first_user = users + first / slots, *last_user = users + (last - 1) / slots + 1;

@@ -34,7 +34,8 @@ int64_t room(const Search& search, int64_t wanted) {
 }
 
 // Every stride-th item, of which the best `wanted` are found first. They are so many that the last of them is worse
-// than the k-th best of all items, but for one user in some hundreds; and so few that not many items are better.
+// than the k-th best of all items, but for one user in some thousands where the order of items is random; and so few
+// that not many items are better.
 struct Sample {
     int64_t stride = 0, wanted = 0;
 
@@ -108,7 +109,7 @@ class Candidates {
     }
 
   private:
-    // Scores the entries exactly, and drops all but the best k.
+    // Scores the entries exactly, and drops all but the best `wanted_`.
     void keep_best(const Search& search) {
         const int64_t count = static_cast<int64_t>(entries_.size());
         const std::vector<int64_t> users(count, user_);
@@ -141,7 +142,7 @@ class Searchers {
         }
     }
 
-    // Rough scores below which no item is likely to be in a user's list, from a sample of the items.
+    // Rough scores above which all items of the users' lists are likely to be, from a sample of the items.
     std::vector<int32_t> guesses(RoughTile& tile, const Sample& sample) {
         std::vector<int32_t> guesses(users_.size(), INT32_MIN);
         if (sample.stride == 0) return guesses;
@@ -212,8 +213,11 @@ void topk(const VectorsView& users, const VectorsView& items, int64_t dim, const
         for (int64_t first = begin; first < end; first += at_once) {
             std::vector<int64_t> some(std::min(first + at_once, end) - first);
             std::iota(some.begin(), some.end(), first);
-            Searchers searchers(search, scale, std::move(some));
-            std::vector<int64_t> wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
+            std::vector<int64_t> wrong;
+            {
+                Searchers searchers(search, scale, std::move(some));
+                wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
+            }
             if (wrong.empty()) continue;
             const std::vector<int32_t> none(wrong.size(), INT32_MIN);
             Searchers(search, scale, std::move(wrong)).find(tile, none, ids, scores);

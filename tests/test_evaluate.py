@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from spotfast.evaluation import (
     precision_recall_score,
     rmse_score,
     sequence_mrr_score,
+    sequence_scoring,
 )
 from spotfast.evaluation.evaluated import EvaluatedUsers
 from spotfast.evaluation.ranking import UserBlocks
@@ -161,7 +163,7 @@ class TestUsers:
 
 
 class TestMemory:
-    """Estimates and budgets; test_evaluate_memory.py measures."""
+    """Estimates and budgets; test_memory.py measures."""
 
     @pytest.mark.parametrize("any_model", [False, True])
     def test_a_budget_makes_blocks_smaller(self, fitted, any_model, monkeypatch):
@@ -184,13 +186,32 @@ class TestMemory:
         model = ImplicitSequenceModel(representation="pooling", n_iter=1, embedding_dim=4, random_state=1)
         model.fit(test)
         monkeypatch.setattr(memory, "OF_BOOTSTRAP", 0)
-        need = estimate_memory(model, test)
-        result = evaluate(model, test, memory_budget=int(0.8 * need), exclude_preceding=True)
+        budget = int(0.8 * estimate_memory(model, test, exclude_preceding=True))
+        assert estimate_memory(model, test, exclude_preceding=True, memory_budget=budget) <= budget
+        sizes = []
+        own_blocks = sequence_scoring._own_blocks
+        monkeypatch.setattr(
+            sequence_scoring, "_own_blocks", lambda *arguments: sizes.append(arguments[3]) or own_blocks(*arguments)
+        )
+        result = evaluate(model, test, memory_budget=budget, exclude_preceding=True)
+        assert sizes[0] < len(test) == 40
         assert dict(result) == dict(evaluate(model, test, exclude_preceding=True))
 
     def test_more_metrics_take_more(self, fitted):
         needs = [estimate_memory(*fitted, metrics) for metrics in ("mrr", ["mrr", "ndcg"], ["mrr", "ndcg", "rmse"])]
         assert needs == sorted(set(needs))
+
+    def test_ratings_of_any_test_set(self, fitted):
+        model, test, _ = fitted
+        for function in (estimate_memory, partial(evaluate, memory_budget="1 GB")):
+            with pytest.raises(TypeError, match="test must be Interactions with ratings, got csr_matrix"):
+                function(model, sp.csr_matrix(test.tocsr()), metrics="rmse")
+
+    def test_the_declared_number_of_items_counts(self):
+        few, many = (Interactions([0, 1], [1, 2], num_items=num_items) for num_items in (3, 1_000_000))
+        table = Table(np.zeros((2, 3)))
+        needs = [estimate_memory(table, test, metrics="mrr") for test in (few, many)]
+        assert needs[1] > needs[0] + 3 * 8 * 1_000_000
 
     def test_too_little(self, fitted):
         with pytest.raises(ValueError, match=r"memory_budget must be at least \d+ kB here, got '1 kB'"):

@@ -11,6 +11,7 @@ from spotfast.evaluation import (
     mrr_score,
     precision_recall_score,
     rmse_score,
+    scoring,
     sequence_mrr_score,
     sequence_precision_recall_score,
     sequence_scoring,
@@ -97,7 +98,7 @@ def model_and_sequences(representation="pooling", count=70):
 def test_own_models_as_any_model(representation, exclude, monkeypatch):
     """Blocks of sequences give what `predict` gives, sequence by sequence. And the blocks leave no trace."""
     model, test = model_and_sequences(representation)
-    monkeypatch.setattr(sequence_scoring, "BLOCK_BYTES", 4 * ITEMS * 7)
+    monkeypatch.setattr(scoring, "BLOCK_BYTES", 4 * ITEMS * 7)
     monkeypatch.setattr(sequence_scoring, "REPRESENTED", 32)
     monkeypatch.setattr(sequence_scoring, "PREDICTED", 9)
     for score, held_out in ((sequence_mrr_score, 1), (sequence_precision_recall_score, 3)):

@@ -20,14 +20,7 @@ def rating_errors(model: Any, test: Any) -> NDArray[np.float64]:
         TypeError: for a test set that is not `Interactions`, for models without `predict`, and for sequence models.
     """
     check_of_users(model, "predict(user_ids, item_ids)")
-    if not all(hasattr(test, name) for name in ("user_ids", "item_ids", "ratings")):
-        raise TypeError(f"test must be Interactions with ratings, got {type(test).__name__}")
-    if test.ratings is None:
-        raise ValueError(
-            "test must hold ratings to compare the predicted ones with, got interactions with ratings=None"
-        )
-    if len(test) == 0:
-        raise ValueError("test must not be empty, got 0 interactions")
+    check_ratings(test)
     ratings = validation.numbers("ratings", test.ratings, len(test)).astype(np.float64)
     predictions = np.asarray(model.predict(test.user_ids, test.item_ids))
     if predictions.shape != ratings.shape:
@@ -37,3 +30,15 @@ def rating_errors(model: Any, test: Any) -> NDArray[np.float64]:
         user, item = test.user_ids[unknown[0]], test.item_ids[unknown[0]]
         raise ValueError(f"the prediction of user {user} for item {item} is NaN: it has no error")
     return ratings - predictions
+
+
+def check_ratings(test: Any) -> None:
+    """Raise unless a test set holds ratings: TypeError, ValueError as `rating_errors`."""
+    if not all(hasattr(test, name) for name in ("user_ids", "item_ids", "ratings")):
+        raise TypeError(f"test must be Interactions with ratings, got {type(test).__name__}")
+    if test.ratings is None:
+        raise ValueError(
+            "test must hold ratings to compare the predicted ones with, got interactions with ratings=None"
+        )
+    if len(test) == 0:
+        raise ValueError("test must not be empty, got 0 interactions")

@@ -13,7 +13,7 @@ from spotfast.evaluation.evaluated import Evaluated, EvaluatedSequences, Evaluat
 from spotfast.evaluation.plan import DEFAULT, METRICS, Plan
 from spotfast.evaluation.result import Evaluation
 from spotfast.interactions import SequenceInteractions, SequenceWindows
-from spotfast.memory import most_within
+from spotfast.memory import as_bytes, most_within
 from spotfast.sequence.implicit import ImplicitSequenceModel
 
 
@@ -86,12 +86,15 @@ def evaluate(
         mrr          0.7500  0.5000 .. 1.0000
         recall@1     0.5000  0.0000 .. 1.0000
     """
-    evaluated, plan = _asked(model, test, train, metrics, k, dialect, ties, users, exclude_preceding)
+    plan = Plan.of(metrics, k, dialect, ties, METRICS)
     check_options(confidence, seed)
+    if memory_budget is not None:
+        as_bytes("memory_budget", memory_budget)  # before any work
+    evaluated = _evaluated(plan, model, test, train, users, exclude_preceding)
     at_once = most_within(memory_budget, evaluated.at_once, evaluated.num_bytes)
-    of, measuring = evaluated.measure(at_once, verbose)
+    who, measuring = evaluated.measure(at_once, verbose)
     return Evaluation(
-        of, measuring.measured, measuring.totals(), plan.names(),
+        who, measuring.measured, measuring.totals(), plan.names(),
         num_skipped=evaluated.num_skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,
     )  # fmt: skip
 
@@ -115,7 +118,7 @@ def estimate_memory(
     someone's own, which is taken to predict as many items as `test` and `train` have.
 
     Raises:
-        ValueError, TypeError: as `evaluate`.
+        ValueError, TypeError: for arguments that `evaluate` refuses before it asks the model.
 
     Example:
         >>> from spotfast.interactions import Interactions
@@ -125,19 +128,16 @@ def estimate_memory(
         >>> estimate_memory(Popularity(), Interactions([0, 2], [2, 1]), metrics="mrr") < 10_000_000
         True
     """
-    evaluated, _ = _asked(model, test, train, metrics, k, dialect, ties, users, exclude_preceding)
+    plan = Plan.of(metrics, k, dialect, ties, METRICS)
+    evaluated = _evaluated(plan, model, test, train, users, exclude_preceding)
     return evaluated.num_bytes(most_within(memory_budget, evaluated.at_once, evaluated.num_bytes))
 
 
-def _asked(
-    model: Any, test: Any, train: Any, metrics: Any, k: Any, dialect: str, ties: str | None, users: Any,
-    exclude_preceding: bool,
-) -> tuple[Evaluated, Plan]:  # fmt: skip
-    plan = Plan.of(metrics, k, dialect, ties, METRICS)
+def _evaluated(plan: Plan, model: Any, test: Any, train: Any, users: Any, exclude_preceding: bool) -> Evaluated:
     if not isinstance(model, ImplicitSequenceModel) and not isinstance(test, SequenceInteractions | SequenceWindows):
-        return EvaluatedUsers(plan, model, test, train, users), plan
+        return EvaluatedUsers(plan, model, test, train, users)
     if train is not None:
         raise TypeError("train must be None for sequences, whose own items exclude_preceding leaves out")
     if users is not None:
         raise TypeError("users must be None for sequences: take those that are to be evaluated")
-    return EvaluatedSequences(plan, model, test, exclude_preceding), plan
+    return EvaluatedSequences(plan, model, test, exclude_preceding)

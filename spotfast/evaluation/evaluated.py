@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spotfast.evaluation import memory
-from spotfast.evaluation.errors import rating_errors
+from spotfast.evaluation.errors import check_ratings, rating_errors
 from spotfast.evaluation.measuring import Measuring
 from spotfast.evaluation.plan import OF_RATINGS, Plan
 from spotfast.evaluation.ranked import ranked_sequences, ranked_users
 from spotfast.evaluation.ranking import USERS_AT_ONCE, UserBlocks
 from spotfast.evaluation.result import Measured
-from spotfast.evaluation.scoring import check_of_users, has_own_predict, row_bytes
-from spotfast.evaluation.sequence_scoring import REPRESENTED, check_of_sequences
+from spotfast.evaluation.scoring import check_of_users, has_own_predict, rows_in_block, score_bytes
+from spotfast.evaluation.sequence_scoring import PREDICTED, REPRESENTED, check_of_sequences
 from spotfast.evaluation.subset import TestUsers
 from spotfast.rows import Rows
 from spotfast.sequence.implicit import ImplicitSequenceModel
@@ -58,24 +58,27 @@ class EvaluatedUsers:
     def __init__(self, plan: Plan, model: Any, test: Any, train: Any, users: ArrayLike | None) -> None:
         check_of_users(model, "predict(user)")
         self._plan, self._model = plan, model
-        self._popularity = _popularity(plan, train)
         self._chosen = TestUsers(test, users)
+        self._popularity = _popularity(plan, train)
         self.num_skipped = self._chosen.num_skipped
-        ranked = any(name not in OF_RATINGS for name in plan.metrics)
+        self._rated = [name for name in plan.metrics if name in OF_RATINGS]
+        if self._rated:
+            check_ratings(self._chosen.test)
+        ranked = len(self._rated) < len(plan.metrics)
         self._blocks = UserBlocks(model, self._chosen.test, train) if ranked else None
 
     def num_bytes(self, at_once: int) -> int:
         """Count tables of items, vectors or rows of scores, rankings, and values."""
         count = len(self._chosen.users)
-        values, intervals = memory.value_bytes(self._plan, count)
-        if any(name in OF_RATINGS for name in self._plan.metrics):
-            values += memory.OF_A_RATING * self._chosen.num_interactions
+        measuring, intervals = memory.value_bytes(self._plan, count)
+        if self._rated:
+            measuring += memory.OF_A_RATING * len(self._chosen.test)
         if self._blocks is not None:
             size = min(at_once, count)
             counts = self._blocks.most_in_blocks(at_once)
-            values += self._blocks.num_bytes(size)
-            values += memory.block_bytes(self._plan, size, *counts, self._blocks.num_items)
-        return max(values, intervals)
+            measuring += self._blocks.num_bytes(size)
+            measuring += memory.block_bytes(self._plan, size, *counts, self._blocks.num_items)
+        return max(measuring, intervals)
 
     def measure(self, at_once: int, verbose: bool) -> tuple[NDArray[np.int64], Measuring]:
         """Rank the test items, and predict ratings."""
@@ -88,8 +91,7 @@ class EvaluatedUsers:
 
     def _of_ratings(self) -> dict[str, Measured]:
         """Compute the errors of predicted ratings: users weigh as much as they have ratings."""
-        asked = [name for name in self._plan.metrics if name in OF_RATINGS]
-        if not asked:
+        if not self._rated:
             return {}
         chosen = self._chosen
         errors = rating_errors(self._model, chosen.test)
@@ -103,7 +105,7 @@ class EvaluatedUsers:
             "rmse": Measured(mean(errors**2), counts, squared=True),
             "mae": Measured(mean(np.abs(errors)), counts),
         }
-        return {name: found[name] for name in asked}
+        return {name: found[name] for name in self._rated}
 
 
 class EvaluatedSequences:
@@ -135,10 +137,10 @@ class EvaluatedSequences:
         size, num_items = min(at_once, len(test)), test.num_items
         if own and self._model._num_items is not None:
             num_items = self._model._num_items
-        values, intervals = memory.value_bytes(self._plan, len(test))
-        values += memory.block_bytes(self._plan, size, size, size * test.max_sequence_length, num_items)
-        values += row_bytes(size, num_items, own)
-        return max(values, intervals)
+        measuring, intervals = memory.value_bytes(self._plan, len(test))
+        measuring += memory.block_bytes(self._plan, size, size, size * test.max_sequence_length, num_items)
+        measuring += score_bytes(rows_in_block(4 * num_items, size) if own else min(PREDICTED, size), num_items, own)
+        return max(measuring, intervals)
 
     def measure(self, at_once: int, verbose: bool) -> tuple[NDArray[np.int64], Measuring]:
         """Rank the last items."""

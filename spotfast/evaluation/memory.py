@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spotfast.evaluation.plan import OF_LISTS, OF_RATINGS, Plan
+from spotfast.evaluation.plan import OF_LISTS, Plan
+from spotfast.ops.topk import vector_topk_bytes
 
 OF_A_VALUE = 5 * 8  # a metric of a user: itself, and as it is weighted, drawn and summed for the intervals
 OF_BOOTSTRAP = 8 << 20
@@ -28,8 +29,8 @@ def block_bytes(plan: Plan, rows: int, targets: int, excluded: int, num_items: i
         excluded: items that are left out of their rankings, of all of them.
         num_items: how many items there are.
     """
-    if all(name in OF_RATINGS for name in plan.metrics):
-        return 0
     ranked = rows * OF_A_ROW + targets * OF_A_TARGET + excluded * OF_AN_EXCLUDED_ITEM
-    lists = 3 * 8 * plan.cutoffs[-1] * rows + 2 * 8 * num_items
-    return ranked + (lists if any(name in OF_LISTS for name in plan.metrics) else 0)
+    if not any(name in OF_LISTS for name in plan.metrics):
+        return ranked
+    length = min(plan.cutoffs[-1], num_items)
+    return ranked + 3 * 8 * length * rows + 2 * 8 * num_items + vector_topk_bytes(rows, length, num_items)

@@ -79,9 +79,7 @@ def ranked_users(users: UserBlocks, most: int, at_once: int) -> Iterator[Ranked]
         yield Ranked(_known(block), most)
 
 
-def ranked_sequences(
-    model: Any, test: Sequences, exclude_preceding: bool, most: int, at_once: int | None
-) -> Iterator[Ranked]:
+def ranked_sequences(model: Any, test: Sequences, exclude_preceding: bool, most: int, at_once: int) -> Iterator[Ranked]:
     """Yield the sequences, in order, so many at a time, each with its last item as the test item."""
     for rows, table in score_blocks(model, test, held_out=1, at_once=at_once):
         yield Ranked(ScoredBlock(table, *targets_and_excluded(rows, 1, table.shape[1], exclude_preceding)), most)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends
-from spotfast.evaluation.scoring import check_users, has_own_predict, row_bytes, score_blocks
+from spotfast.evaluation.scoring import check_users, has_own_predict, rows_in_block, score_blocks, score_bytes
 from spotfast.factorization.model import FactorizationModel
 from spotfast.factorization.scoring import VectorScorer
 from spotfast.ops.ranks import ranks, vector_ranks
@@ -110,6 +110,7 @@ class UserBlocks:
 
     def __init__(self, model: Any, test: Any, train: Any) -> None:
         self._model = model
+        self._num_columns = max(1, *(_num_columns(matrix) for matrix in (test, train)))
         self._targets = Rows.from_matrix("test", test)
         self._excluded = None if train is None else Rows.from_matrix("train", train)
         self.users = np.flatnonzero(self._targets.counts())
@@ -143,7 +144,9 @@ class UserBlocks:
         tables = [rows for rows in (self._targets, self._excluded) if rows is not None]
         kept = sum(rows.indptr.nbytes + rows.items.nbytes for rows in tables) + 16 * self.num_items  # to sort them
         if self._scorer is None:
-            return kept + row_bytes(size, self.num_items, own=has_own_predict(self._model, FactorizationModel))
+            own = has_own_predict(self._model, FactorizationModel)
+            rows = rows_in_block((4 if own else 8) * self.num_items, size)
+            return kept + score_bytes(rows, self.num_items, own)
         return kept + self._scorer.num_bytes + 2 * 4 * (self._scorer.dim + 1) * size
 
     @property
@@ -151,8 +154,7 @@ class UserBlocks:
         """How many items are scored; of a model of someone's own, as many as test and training set have."""
         if has_own_predict(self._model, FactorizationModel) and self._model._num_items is not None:
             return self._model._num_items
-        tables = [rows.items for rows in (self._targets, self._excluded) if rows is not None and len(rows.items)]
-        return max((int(items.max()) + 1 for items in tables), default=1)
+        return self._num_columns
 
     def most_in_blocks(self, size: int) -> tuple[int, int]:
         """Return how many test items, and how many training items, blocks of so many users have at most."""
@@ -175,6 +177,13 @@ class UserBlocks:
         if out is not None:
             check_items("train", out, num_items)
         return wanted, out
+
+
+def _num_columns(matrix: Any) -> int:
+    """Return how many items interactions or a matrix are declared to have; 0 of what does not tell."""
+    if hasattr(matrix, "num_items"):
+        return int(matrix.num_items)
+    return int(matrix.shape[1]) if hasattr(matrix, "shape") else 0
 
 
 def _vector_scorer(model: Any) -> VectorScorer | None:

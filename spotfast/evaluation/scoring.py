@@ -41,10 +41,18 @@ def score_blocks(
         yield block, scores
 
 
-def row_bytes(at_once: int, num_items: int, own: bool) -> int:
-    """Return the memory for rows of scores that are in work: float32 of our own models, else float64 at most."""
-    width = 4 if own else 8
-    return 2 * width * num_items * min(at_once, max(1, BLOCK_BYTES // (width * num_items)))
+def rows_in_block(row_bytes: int, at_once: int) -> int:
+    """Return how many rows of scores are in work at a time, at most `at_once`."""
+    return min(at_once, max(1, BLOCK_BYTES // row_bytes))
+
+
+def score_bytes(rows: int, num_items: int, own: bool) -> int:
+    """Return the memory for so many rows of scores.
+
+    Our own models have one float32 buffer, and what predictions are before their last step. Of predictions by anyone
+    else, float64 at most, there are the rows, the block that they become, and the block before it.
+    """
+    return rows * num_items * (2 * 4 if own else 3 * 8)
 
 
 def check_of_users(model: Any, method: str) -> None:
@@ -77,7 +85,7 @@ def _matrix_blocks(
     scorer = model._scorer()
     check_users(model, users)
     assert model._num_items is not None
-    size = min(at_once, max(1, BLOCK_BYTES // (4 * model._num_items)))
+    size = rows_in_block(4 * model._num_items, at_once)
     shape = min(size, len(users)), model._num_items
     buffer = torch.empty(shape, dtype=torch.float32, device=model.device)
     for start in range(0, len(users), size):
@@ -97,7 +105,7 @@ def _predict_blocks(
     model: Any, users: NDArray[np.int64], at_once: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
     first = _predict(model, int(users[0]))
-    size = min(at_once, max(1, BLOCK_BYTES // first.nbytes))
+    size = rows_in_block(first.nbytes, at_once)
     for start in range(0, len(users), size):
         block = users[start : start + size]
         rows = [_predict(model, int(user)) for user in block]

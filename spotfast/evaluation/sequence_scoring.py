@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spotfast.evaluation.scoring import BLOCK_BYTES, check_not_nan, has_own_predict
+from spotfast.evaluation.scoring import check_not_nan, has_own_predict, rows_in_block
 from spotfast.factorization.model import FactorizationModel
 from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.training.sequence import Sequences, check_sequences
@@ -66,8 +66,8 @@ def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int, at
     scorer = model._scorer()
     num_items = model._num_items
     assert num_items is not None
-    size = max(1, BLOCK_BYTES // (4 * num_items))
-    buffer = torch.empty(min(size, at_once), num_items, device=model.device)
+    size = rows_in_block(4 * num_items, at_once)
+    buffer = torch.empty(size, num_items, device=model.device)
     for rows in _rows(test, at_once):
         if rows.max() >= num_items:
             raise ValueError(f"test must hold items below {num_items}, the size of the model, got {rows.max()}")

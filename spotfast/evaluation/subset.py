@@ -21,7 +21,6 @@ class TestUsers:
     Attributes:
         test: their interactions only.
         users: int64, ascending.
-        num_interactions: how many interactions they have.
         num_skipped: how many of those asked for have no test items.
 
     Raises:
@@ -47,7 +46,7 @@ class TestUsers:
             asked, test = int(chosen.sum()), _only(test, chosen)
         counts = np.bincount(test.user_ids, minlength=size) if isinstance(test, Interactions) else np.diff(test.indptr)
         self.test, self.users = test, np.flatnonzero(counts)
-        self.num_interactions, self.num_skipped = int(counts.sum()), asked - len(self.users)
+        self.num_skipped = asked - len(self.users)
 
 
 def _only(test: Any, chosen: NDArray[np.bool_]) -> Any:

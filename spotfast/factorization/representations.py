@@ -88,8 +88,8 @@ class BilinearNet(nn.Module):
             float tensor of shape (B, C).
         """
         layers = self.user_embeddings, self.user_biases, self.item_embeddings, self.item_biases
-        # Looked at first: on the CPU, the rest would take a hundredth of a small step.
-        tables = _plain_tables(*layers) if self.item_biases.weight.device.type == ONE_KERNEL else []
+        # Ids first: on the CPU, a look at every layer would take a hundredth of a small step.
+        tables = _plain_tables(*layers) if user_ids.device.type == ONE_KERNEL else []
         if len(tables) == len(layers) and user_ids.shape == item_ids.shape[:1]:
             user_vectors, user_biases, item_vectors, item_biases = (table.weight for table in tables)
             sparse = tables[0].sparse

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spotfast import backends, validation
+from spotfast import backends, threads, validation
 from spotfast.ops.scored_rows import check_bounded, check_ids, check_rows
 from spotfast.ops.scores import scores as all_scores
 from spotfast.ops.scores import to_numpy
@@ -93,3 +93,13 @@ def vector_topk(
     ids = reference.topk(table, k, excluded)
     best = np.take_along_axis(table, np.maximum(ids, 0), axis=1)
     return ids, np.where(ids >= 0, best, np.float32(-np.inf))
+
+
+def vector_topk_bytes(users: int, k: int, num_items: int) -> int:
+    """Return the memory that `vector_topk` takes at most, in C++, beyond arguments and result.
+
+    The sizes are those of `csrc/topk.cpp`: an entry, the entries of a user, the users whom a thread ranks at once.
+    """
+    entries = min(2 * k + 32, num_items)
+    at_once = min(max((1 << 21) // entries, 4), 1024)
+    return 16 * entries * min(users, at_once * threads.get_num_threads())

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spotfast import threads, validation
+from spotfast import validation
 from spotfast.memory import most_within, readable
 from spotfast.ops.scores import are_bounded
-from spotfast.ops.topk import topk, vector_topk
+from spotfast.ops.topk import topk, vector_topk, vector_topk_bytes
 from spotfast.recommendation.candidates import Candidates
 from spotfast.recommendation.queries import Queries
 from spotfast.rows import Rows
@@ -22,7 +22,6 @@ Scores = NDArray[np.float32]
 MOST_AT_ONCE = 4096  # lists, between two looks at Ctrl-C ...
 MOST_PRODUCTS = 1 << 34  # ... and products for them: a second or less
 ROW_BYTES = 8 << 20  # rows of scores in work at a time: written by one kernel and read by the next while in cache
-BEST_BYTES = 32 << 20  # the best so far of every user whom a thread of `vector_topk` ranks at once, at most
 EXCLUDED_BYTES = 48  # for each excluded item, while its rows are taken
 
 
@@ -106,7 +105,7 @@ class Lists:
             return kept + block + 2 * max(row, min(ROW_BYTES, size * row))
         vectors, biases = self._items
         copied = 0 if vectors._base is not None else vectors.nbytes + (0 if biases is None else biases.nbytes)
-        best = min(16 * self._width * size, BEST_BYTES * threads.get_num_threads())
+        best = vector_topk_bytes(size, self._width, len(self._candidates)) if self._width else 0
         return kept + copied + block + best + 2 * 4 * (vectors.shape[1] + 1) * size
 
     @property

@@ -75,10 +75,12 @@ TEST(ranks_are_counted) {
     }
 }
 
-TEST(best_items_are_sorted_and_never_excluded) {
-    const Model model;
+namespace {
+
+void check_best_items(const Model& model) {
     const Rows excluded(2);
-    for (const int64_t k : {int64_t{1}, int64_t{10}, kItemCount}) {
+    // From 32 on, lists start from a sample of the items.
+    for (const int64_t k : {int64_t{1}, int64_t{10}, int64_t{32}, int64_t{100}, kItemCount}) {
         std::vector<int64_t> ids(kUserCount * k);
         std::vector<float> best(kUserCount * k);
         topk(model.users(), model.items(), kDim, excluded.view(), k, 2, ids.data(), best.data());
@@ -96,4 +98,17 @@ TEST(best_items_are_sorted_and_never_excluded) {
             }
         }
     }
+}
+
+}  // namespace
+
+TEST(best_items_are_sorted_and_never_excluded) { check_best_items(Model()); }
+
+// Every eighth item is in the sample: what is guessed from it is too high, and who looks for 100 is searched once more.
+TEST(best_items_are_found_if_a_sample_misleads) {
+    Model model;
+    for (int64_t item = 0; item < kItemCount; item += 8) model.item_biases[item] += 100.0f;
+    for (int64_t item = 0; item < kItemCount; item += 16) model.item_biases[item] += 100.0f;
+    scores(model.users(), model.items(), kDim, 1, model.table.data());
+    check_best_items(model);
 }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <vector>
 
+#include "lanes.h"
 #include "parallel_for.h"
 #include "philox.h"
 #include "row_searches.h"
@@ -13,29 +15,37 @@ namespace spotfast {
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // draws per thread, at least
+constexpr int kShared = 6;           // draws of a user that are worth a search of their own
 
 // items[i] = the item of words[i] that users[i] has not: the x-th one, and x + how many of the user's row come before
-// it.
+// it. Draws of one user are best neighbours.
 void find_unseen(const int64_t* users, const uint32_t* words, int size, int64_t num_items,
                  const PositivesView& positives, int64_t* items) {
-    const auto row = [&](int64_t user) { return positives.items + positives.indptr[user]; };
-    const auto count = [&](int64_t user) { return positives.indptr[user + 1] - positives.indptr[user]; };
-    int32_t x[kDraws] = {};
-    if (std::all_of(users, users + size, [&](int64_t user) { return user == users[0]; })) {
-        const uint64_t left = num_items - count(users[0]);
-        for (int i = 0; i < size; ++i) x[i] = static_cast<int32_t>(below(words[i], left));
-        int32_t before[kDraws];
-        search_row(row(users[0]), count(users[0]), x, before);
-        for (int i = 0; i < size; ++i) items[i] = int64_t{x[i]} + before[i];
-        return;
+    const auto row = [&](int i) { return positives.items + positives.indptr[users[i]]; };
+    const auto count = [&](int i) { return positives.indptr[users[i] + 1] - positives.indptr[users[i]]; };
+    int32_t x[kDraws], before[kDraws];
+    int others[kDraws], lanes = 0;
+    for (int first = 0, end; first < size; first = end) {
+        const uint64_t left = num_items - count(first);
+        for (end = first; end < size && users[end] == users[first]; ++end) {
+            x[end] = static_cast<int32_t>(below(words[end], left));
+        }
+        if (end - first >= kShared) {
+            search_row(row(first), count(first), x + first, end - first, before + first);
+        } else {
+            for (int i = first; i < end; ++i) others[lanes++] = i;
+        }
     }
-    RowSearches searches;
-    for (int i = 0; i < size; ++i) {
-        x[i] = static_cast<int32_t>(below(words[i], num_items - count(users[i])));
-        searches.set(i, row(users[i]), count(users[i]), x[i]);
+    if (lanes > 0) {
+        RowSearches searches;
+        for (int lane = 0; lane < lanes; ++lane) {
+            const int i = others[lane];
+            searches.set(lane, row(i), count(i), x[i]);
+        }
+        searches.run();
+        for (int lane = 0; lane < lanes; ++lane) before[others[lane]] = searches.low[lane];
     }
-    searches.run();
-    for (int i = 0; i < size; ++i) items[i] = int64_t{x[i]} + searches.low[i];
+    for (int i = 0; i < size; ++i) items[i] = int64_t{x[i]} + before[i];
 }
 
 bool is_positive(int64_t item, int64_t user, const PositivesView& positives) {
@@ -83,8 +93,8 @@ class DrawUsers {
     int64_t slots_, slot_;
 };
 
-// Draws for users in any order: first put in order of user, coarsely, for rows that are near each other to be searched
-// one after another, while they are in cache.
+// Draws for users in any order, put in order of user: rows are searched while they are in cache, and for several draws
+// at once. First coarsely, by buckets of neighbouring users; then each bucket, which is small enough for the cache.
 class SortedDraws {
   public:
     static constexpr int64_t kLeast = 1 << 18;  // draws that are worth it
@@ -96,33 +106,39 @@ class SortedDraws {
     // Takes in the draws [begin, end), at most as many as there is room for.
     void sort(const RequestDraws& draws, const int64_t* users, int64_t slots, int64_t begin, int64_t end) {
         begin_ = begin;
-        count_ = end - begin;
         if (draws_ == nullptr) draws_.reset(new Draw[capacity_]);  // uninitialised
         const int64_t first = begin / slots, last = (end - 1) / slots;
         const int64_t most = *std::max_element(users + first, users + last + 1);
-        int shift = 0;
-        while (most >> shift >= kBuckets) ++shift;
-        int64_t free[kBuckets + 1] = {};
+        for (shift_ = 0; most >> shift_ >= kBuckets;) ++shift_;
+        std::fill_n(ends_, kBuckets + 1, 0);
         DrawUsers counted(users, slots, begin), placed(users, slots, begin);
-        for (int64_t i = begin; i < end; ++i) ++free[(counted.next() >> shift) + 1];
-        std::partial_sum(free, free + kBuckets + 1, free);
+        for (int64_t i = begin; i < end; ++i) ++ends_[(counted.next() >> shift_) + 1];
+        std::partial_sum(ends_, ends_ + kBuckets + 1, ends_);
         for_draws(draws.key, draws.origin, begin, end, [&](int64_t offset, const uint32_t* words, int size) {
             for (int i = 0; i < size; ++i) {
                 const int64_t user = placed.next();
-                draws_[free[user >> shift]++] = {static_cast<int32_t>(user), words[i],
-                                                 static_cast<uint32_t>(offset + i - begin)};
+                draws_[ends_[user >> shift_]++] = {static_cast<int32_t>(user), words[i],
+                                                   static_cast<uint32_t>(offset + i - begin)};
             }
         });
     }
 
-    void find_unseen(int64_t num_items, const PositivesView& positives, int64_t* out) const {
-        int64_t users[kDraws], items[kDraws];
-        uint32_t words[kDraws];
-        for (int64_t first = 0; first < count_; first += kDraws) {
-            const int size = static_cast<int>(std::min<int64_t>(kDraws, count_ - first));
-            for (int i = 0; i < size; ++i) users[i] = draws_[first + i].user, words[i] = draws_[first + i].word;
-            spotfast::find_unseen(users, words, size, num_items, positives, items);
-            for (int i = 0; i < size; ++i) out[begin_ + draws_[first + i].place] = items[i];
+    void find_unseen(int64_t num_items, const PositivesView& positives, int64_t* out) {
+        for (int64_t bucket = 0, begin = 0; bucket < kBuckets; begin = ends_[bucket++]) {
+            const int64_t count = ends_[bucket] - begin;
+            const Draw* draws = sorted(&draws_[begin], count);
+            int64_t users[kDraws], items[kDraws];
+            uint32_t words[kDraws];
+            for (int64_t first = 0; first < count; first += kDraws) {
+                const int size = static_cast<int>(std::min<int64_t>(kDraws, count - first));
+                for (int i = 0; i < size; ++i) {
+                    users[i] = draws[first + i].user;
+                    words[i] = draws[first + i].word;
+                    prefetch<Prefetch::write>(&out[begin_ + draws[first + i].place], sizeof(int64_t));
+                }
+                spotfast::find_unseen(users, words, size, num_items, positives, items);
+                for (int i = 0; i < size; ++i) out[begin_ + draws[first + i].place] = items[i];
+            }
         }
     }
 
@@ -132,7 +148,24 @@ class SortedDraws {
         int32_t user;
         uint32_t word, place;
     };
-    int64_t capacity_, begin_ = 0, count_ = 0;
+
+    // The draws of a bucket in order of user, unless most users have none of them: then there is nothing to share.
+    const Draw* sorted(const Draw* draws, int64_t count) {
+        const int64_t users = int64_t{1} << shift_;
+        if (count < users) return draws;
+        free_.assign(users + 1, 0);
+        for (int64_t i = 0; i < count; ++i) ++free_[(draws[i].user & (users - 1)) + 1];
+        std::partial_sum(free_.begin(), free_.end(), free_.begin());
+        if (static_cast<int64_t>(bucket_.size()) < count) bucket_.resize(count);
+        for (int64_t i = 0; i < count; ++i) bucket_[free_[draws[i].user & (users - 1)]++] = draws[i];
+        return bucket_.data();
+    }
+
+    int64_t capacity_, begin_ = 0;
+    int shift_ = 0;               // of a user's number, to that of its bucket
+    int64_t ends_[kBuckets + 1];  // of the buckets
+    std::vector<int32_t> free_;   // the next place of each user of a bucket
+    std::vector<Draw> bucket_;
     std::unique_ptr<Draw[]> draws_;
 };
 

@@ -6,6 +6,7 @@ See `traffic.py`. What torch does is estimated; everything else is held against 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ def ordering(samples: float) -> Traffic:
     return named("permutation_kernel", {}, {"out": Access(samples, 8)})
 
 
-def drawing(sampler: str, samples: float, slots: int, longest: float = 1) -> Traffic:
-    """Return the traffic of drawing negatives, "uniform" or "unseen" by a user with up to `longest` items.
+def drawing(sampler: Literal["uniform", "unseen"], samples: float, slots: int, longest: float = 1) -> Traffic:
+    """Return the traffic of drawing negatives, if unseen by users with up to `longest` items.
 
     A search in a row of L items reads at most floor(log2 L) + 1 of them, and is counted as if it did.
     """

@@ -1,9 +1,9 @@
 """How many bytes the kernels of a step of training move: a model of their loads and stores, and the time these take.
 
 A factorization model is bound by memory traffic. What each kernel of a step asks for is counted here, array by array,
-from the samples of a batch; `epoch_traffic.py` has the rest of an epoch. `tests/kernels/test_traffic.py` holds both
-against what the kernels load and store, to the byte. What a few lines of cache serve, whatever the batch (see
-`CACHED`), is left out.
+from the samples of a batch; `epoch_traffic.py` has the rest of an epoch, `operation_traffic.py` the kernels of all
+other operations. `tests/kernels/test_traffic.py` and `test_operation_traffic.py` hold them against what the kernels
+load and store, to the byte. What a few lines of cache serve, whatever the batch (see `CACHED`), is left out.
 
 Two things stand between what is asked for and the time it takes. Memory is read in sectors of 32 bytes, so that a bias
 costs as much as eight numbers of a vector (`Access.moved`). And rows that several samples share come from the cache, if
@@ -28,6 +28,8 @@ SECTOR = 32  # bytes
 CACHED = {
     *("schedule", "counter", "place"),
     ("update_rows_kernel", "run_of"),  # how many runs there are
+    ("update_kernel", "run_of"),
+    *(("sequence_gradient_kernel", name) for name in ("upstream", "total")),
 }
 NUMBERS = 4  # bytes of a float32 or an int32
 STATES = {"sgd": 0, "momentum": 1, "adagrad": 1, "rowwise_adagrad": 1}  # for a row; two for all others
@@ -219,7 +221,7 @@ def _updating(training: Training, table: str, entries: Entries, most: int, sourc
         traffic |= named(
             f"sum_row_pieces_kernel, {table}",
             {
-                "run_of": Access(places, NUMBERS),
+                "run_of": Access(places, NUMBERS, True),
                 "starts": Access(places, NUMBERS, again=places),
                 "order": Access(entries.in_pieces, NUMBERS),
                 "factors": Access(entries.in_pieces, NUMBERS, True),

@@ -3,98 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from spotfast import epoch_traffic, traffic
-from spotfast.kernels import (
-    epoch_entries,
-    epoch_scores,
-    factorization_step,
-    negatives,
-    permutation,
-    schedule,
-)
+from spotfast.kernels import epoch_scores, factorization_step
 from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions, factorization_epoch
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 from spotfast.positives import Positives
-from spotfast.traffic import CACHED, LOADED, STORED, Entries, Training
+from spotfast.traffic import Entries, Training
 
 pytestmark = pytest.mark.interpreter
 
-interpreter = pytest.importorskip("triton.runtime.interpreter", reason="triton is not installed")
-
-LAUNCHERS = (epoch_entries, factorization_step, negatives, permutation, schedule)
 USERS, ITEMS, SEED = 7, 12, 5
 LIKED = 9  # items that are positives; negatives are the others, so that no derivatives cancel out
-TABLES = ("users", "items")
-UNCOUNTED = ("take_kernel", "prepare_kernel")  # one program per step: all of it stays in the cache
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Bytes by kernel, direction and pointer, of all launches of this test; and the launches' own arguments."""
-    bytes_of, launches, current = Counter(), [], {}
-
-    def add(direction, pointers, mask, size):
-        addresses = np.broadcast_to(pointers, np.shape(mask))[np.asarray(mask, bool)].ravel()
-        for name, (begin, end) in current["ranges"].items():
-            inside = int(((addresses >= begin) & (addresses < end)).sum())
-            addresses = addresses[(addresses < begin) | (addresses >= end)]
-            bytes_of[current["kernel"], direction, name] += inside * size
-        assert not len(addresses), "outside of all arguments"
-
-    memory = interpreter._interpreter
-
-    def load(pointers, mask, other, dtype):
-        add(LOADED, pointers, mask, np.dtype(dtype).itemsize)
-        return memory.load(pointers, mask, other, dtype)
-
-    def store(pointers, value, mask):
-        add(STORED, pointers, mask, value.dtype.itemsize)
-        return memory.store(pointers, value, mask)
-
-    hooked = SimpleNamespace(**{name: getattr(memory, name) for name in dir(memory) if not name.startswith("__")})
-    hooked.load, hooked.store = load, store
-    monkeypatch.setattr(interpreter, "_interpreter", hooked)
-    launch = epoch_entries.launch
-
-    def counting(kernel, grid, *arguments, **constants):
-        named = dict(zip(inspect.signature(kernel.fn).parameters, arguments, strict=False))
-        tensors = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
-        current["ranges"] = {name: (t.data_ptr(), t.data_ptr() + t.nbytes) for name, t in tensors.items()}
-        current["kernel"] = kernel.fn.__name__ + of_table(kernel.fn.__name__, constants, launches)
-        launches.append(kernel.fn.__name__)
-        launch(kernel, grid, *arguments, **constants)
-
-    for module in LAUNCHERS:
-        monkeypatch.setattr(module, "launch", counting)
-    return bytes_of
-
-
-def of_table(kernel, constants, launches):
-    """Which table a launch is on, as the model names it."""
-    if "SCALED" in constants:
-        return f", {TABLES[constants['SCALED']]}"
-    if kernel in ("keys_kernel", "batch_runs_kernel", "settle_table_kernel"):  # in turn: that of users comes first
-        return f", {TABLES[launches.count(kernel) % 2]}"
-    return ""
-
-
-def expect(counted, model):
-    """Assert that both name the same arrays, and as many bytes of each."""
-    found = {key: size for key, size in counted.items() if size and not is_uncounted(*key)}
-    expected = {key: access.requested for key, access in model.items() if access.requested}
-    assert found == expected
-
-
-def is_uncounted(kernel, direction, name):
-    kernel = kernel.partition(",")[0]
-    return kernel in UNCOUNTED or name in CACHED or (kernel, name) in CACHED
 
 
 def table(size, dim, rule, dtype):
@@ -169,7 +93,7 @@ def test_a_step_moves_what_the_model_says(counted, monkeypatch, rule, loss, slot
         model |= epoch_traffic.finding_runs(name, entries.count, entries.rows, 1)
         # Rows that the only step has updated owe nothing; the others do, unless a first step is all there is.
         model |= epoch_traffic.settling(training, name, rows, rows - entries.moving)
-    expect(counted, model)
+    counted.expect(model)
 
 
 def test_unseen_negatives_move_no_more_than_the_model_says(counted):

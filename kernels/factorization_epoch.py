@@ -13,6 +13,7 @@ from spotfast.kernels.epoch_entries import Chunk, Draw, tensors_of
 from spotfast.kernels.epoch_rows import EpochTable
 from spotfast.kernels.factorization_step import Scratch, Step
 from spotfast.kernels.language import triton
+from spotfast.kernels.launch import rehearsal
 from spotfast.kernels.schedule import Schedule
 from spotfast.kernels.specialisation import Specialisation
 
@@ -46,10 +47,12 @@ def factorization_epoch(
         The mean of the losses of the batches, and how many there were.
 
     Raises:
+        KernelMissingError: if a kernel cannot run here; nothing has changed.
         RuntimeError: if the device has too little memory; nothing has changed.
     """
     with torch.cuda.device_of(users.vectors):
         epoch = _prepared(users, items, interactions, draw, slots, loss, rule, at)
+        epoch.rehearse()
         try:
             epoch.run(report)
         finally:
@@ -94,6 +97,13 @@ class Epoch:
         self._events: deque[torch.cuda.Event] = deque()
         self.batches = 0
         self._filled = self._fill(0)
+
+    def rehearse(self) -> None:
+        """Find all kernels that change the tables, before any of them does."""
+        with rehearsal():
+            self._step.schedule.plan(self._learning_rate)
+            self._step.launch()
+            self._step.settle()
 
     def run(self, report: Callable[[int], bool]) -> None:
         """Train until the end, or until `report` says stop. All rows must be settled afterwards."""

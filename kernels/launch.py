@@ -1,6 +1,8 @@
 """How every launcher starts a kernel: as it was compiled ahead of time, or by Triton's compiler."""
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +15,25 @@ from spotfast.cuda.shipped import shipped
 
 _functions: dict[tuple[Any, ...], Any] = {}  # None where Triton compiles
 _lock = threading.Lock()
+_rehearsals = threading.local()  # .depth: how many this thread is in
+
+
+@contextlib.contextmanager
+def rehearsal() -> Iterator[None]:
+    """Within it, launches of this thread find and load what would run, and start nothing.
+
+    What changes tables step by step does so first: a missing kernel is an error before anything has changed.
+    """
+    _rehearsals.depth = getattr(_rehearsals, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _rehearsals.depth -= 1
+
+
+def is_rehearsal() -> bool:
+    """Return whether launches start nothing."""
+    return getattr(_rehearsals, "depth", 0) > 0
 
 
 def launch(
@@ -25,7 +46,8 @@ def launch(
 ) -> None:
     """Start a kernel on the device of its tensors and on torch's current stream there.
 
-    The first start of its kind on a device chooses and loads what runs it, outside of any capture of a graph.
+    The first start of its kind on a device chooses and loads what runs it, outside of any capture of a graph. In a
+    `rehearsal`, that is all.
 
     Args:
         kernel: the jitted function.
@@ -37,7 +59,8 @@ def launch(
         **constants: the kernel's constant parameters.
 
     Raises:
-        RuntimeError: if the kernel was not compiled for this device and cannot be; or for an error of the driver.
+        KernelMissingError: if the kernel was not compiled for this device and cannot be.
+        RuntimeError: likewise, where SPOTFAST_AOT=require is set; or for an error of the driver.
     """
     values: list[int | float] = []
     types: list[torch.dtype | None] = []
@@ -55,7 +78,8 @@ def launch(
             values.append(argument)
     options = {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion}
     if tensor is None or tensor.device.type != "cuda":  # the interpreter
-        kernel[grid](*arguments, **constants, **options)
+        if not is_rehearsal():
+            kernel[grid](*arguments, **constants, **options)
         return
     device = tensor.device.index
     aligned = bits % ALIGNMENT == 0
@@ -65,6 +89,8 @@ def launch(
             function = _functions[key]
         except KeyError:
             function = _find(key)
+        if is_rehearsal():
+            return
         if function is None:
             kernel[grid](*arguments, **constants, **options)
         else:

@@ -3,7 +3,7 @@
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.specialisation import Specialisation
 
-NARROWEST = 16  # columns of a block
+NARROWEST = 32  # columns of a block: what a warp reads at once; the fewer widths, the fewer kernels wheels carry
 
 
 @triton.jit

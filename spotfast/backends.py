@@ -19,12 +19,14 @@ import functools
 import importlib
 import importlib.util
 import os
-from types import ModuleType
+from types import ModuleType, TracebackType
 
 import torch
 
 from spotfast import threads, validation
 from spotfast.cuda import choice
+from spotfast.cuda.functions import KernelMissingError
+from spotfast.warnings import slow_once
 
 REINSTALL = "SPOTFAST_REQUIRE_EXT=1 pip install --force-reinstall --no-deps ."  # in a checkout
 
@@ -74,6 +76,32 @@ def choose(operation: str, device: torch.device | str = "cpu", backend: str = "a
     if reason is not None:
         raise RuntimeError(f"backend {backend!r} cannot run {operation} on {device}: {reason}")
     return backend
+
+
+class FallingBack:
+    """A block that runs kernels; if one cannot, what comes after the block runs: the reference.
+
+    Kernels that were compiled ahead of time serve common types and sizes. Where nothing compiles others, that shows
+    when they are launched. What changes its arguments must launch in a `spotfast.kernels.launch.rehearsal` first.
+
+    Args:
+        operation: a key of `OPERATIONS`.
+        backend: what the caller asked for.
+
+    Raises:
+        KernelMissingError: if that was not "auto".
+    """
+
+    def __init__(self, operation: str, backend: str) -> None:
+        self._operation, self._backend = operation, backend
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if self._backend != "auto" or not isinstance(error, KernelMissingError):
+            return False
+        slow_once(f"{self._operation} runs on its reference, in plain PyTorch: {error}")
+        return True
 
 
 def missing(backend: str, device: torch.device) -> str | None:

@@ -14,11 +14,11 @@ import zlib
 import pytest
 import torch
 
-from spotfast import PerformanceWarning
+from spotfast import PerformanceWarning, warnings
 from spotfast.cuda import choice, functions, shipped
 from spotfast.cuda.choice import Device, choose, select
 from spotfast.cuda.driver import Driver, DriverError, driver
-from spotfast.cuda.functions import find
+from spotfast.cuda.functions import KernelMissingError, find
 from spotfast.cuda.manifest import Binary, Manifest, Program, Target, source_hash
 from spotfast.cuda.packing import POINTERS, SCALARS, Packing
 from spotfast.cuda.shipped import Shipped
@@ -102,7 +102,7 @@ def environment(monkeypatch):
     """Nothing was warned of before, no variable has a say, and Triton's compiler could run."""
     for name in ("SPOTFAST_AOT", "SPOTFAST_BACKEND", "TRITON_INTERPRET"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(functions, "_warned", set())
+    monkeypatch.setattr(warnings, "_given", set())
     monkeypatch.setattr(choice, "jit_missing", lambda: None)
     driver.cache_clear()
     yield
@@ -394,9 +394,8 @@ class TestFunctions:
 
     @pytest.mark.usefixtures("without_triton", "library")
     def test_nothing(self, installed):
-        with pytest.raises(
-            RuntimeError, match=r"file\.a_kernel cannot run on cuda:0: not among .* no PTX of it \(SPOT"
-        ):
+        reason = r"file\.a_kernel cannot run on cuda:0: not among .* no PTX of it$"
+        with pytest.raises(KernelMissingError, match=reason):
             find(key(num_warps=2), H100, True, installed)
 
 
@@ -436,8 +435,9 @@ class TestFaults:
         harm, message = DAMAGES[damage]
         harm(tmp_path / "compiled" / "90.bin")
         monkeypatch.setenv("SPOTFAST_AOT", "require")
-        with pytest.raises(RuntimeError, match=f"SPOTFAST_AOT=require is set, but {message}"):
+        with pytest.raises(RuntimeError, match=f"SPOTFAST_AOT=require is set, but {message}") as raised:
             find(key(), H100, True, installed)
+        assert raised.type is RuntimeError  # not what lets the reference take over
 
     @pytest.mark.usefixtures("library", "without_triton")
     def test_ptx_is_next_and_the_last(self, installed, tmp_path):
@@ -582,6 +582,24 @@ class TestLaunch:
         launching.launch(kernel, (7,), torch.zeros(8), 1, BLOCK=32)
         assert len(kernel.compiled) == 1
         assert library.called("cuLaunchKernel") == []
+
+    def test_rehearsal(self, kernel, library):
+        """Kernels are loaded, and none starts: neither a cubin nor what Triton compiles."""
+        with launching.rehearsal():
+            launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=32)
+            launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=64)
+            launching.launch(kernel, (7,), torch.zeros(8), 1, BLOCK=32)
+            assert launching.is_rehearsal()
+        assert len(library.called("cuModuleLoadData")) == 1
+        assert library.called("cuLaunchKernel") == kernel.compiled == []
+        assert not launching.is_rehearsal()
+        launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=32)
+        assert len(library.called("cuModuleLoadData")) == len(library.called("cuLaunchKernel")) == 1
+
+    @pytest.mark.usefixtures("without_triton")
+    def test_rehearsal_of_a_missing_kernel(self, kernel, library):
+        with launching.rehearsal(), pytest.raises(KernelMissingError):
+            launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=64)
 
     @pytest.mark.usefixtures("library")
     def test_required(self, kernel, monkeypatch):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 
-from spotfast.cuda.choice import Choice, Device, choose
+from spotfast.cuda.choice import Choice, Device, choose, mode
 from spotfast.cuda.driver import Driver, DriverError, driver
 from spotfast.cuda.manifest import Key, Program
 from spotfast.cuda.packing import Packing
 from spotfast.cuda.shipped import ImageError, Shipped
-from spotfast.warnings import PerformanceWarning
+from spotfast.warnings import slow_once
 
-_warned: set[str] = set()
+
+class KernelMissingError(RuntimeError):
+    """A kernel was not compiled for what it is to run on, and nothing here can compile it: the reference can run."""
 
 
 class Function:
@@ -67,7 +68,8 @@ def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function 
         shipped: what the installation carries.
 
     Raises:
-        RuntimeError: if nothing here can run it.
+        KernelMissingError: if nothing here can run it.
+        RuntimeError: likewise, where SPOTFAST_AOT=require wants no other to take over.
     """
     program = shipped.find(key)
     programs = [] if program is None else [program]
@@ -75,10 +77,8 @@ def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function 
     while True:
         choice = choose(programs, shipped, device, aligned, broken)
         if choice.source == "reference":
-            raise RuntimeError(
-                f"the kernel {key[0]} cannot run on cuda:{device.index}: {choice.reason} "
-                "(SPOTFAST_BACKEND=reference runs everything without kernels)"
-            )
+            error = RuntimeError if mode() == "require" else KernelMissingError
+            raise error(f"the kernel {key[0]} cannot run on cuda:{device.index}: {choice.reason}")
         function = None
         if program is not None and choice.target:
             try:
@@ -98,7 +98,4 @@ def _load(program: Program, target: str, device: int, shipped: Shipped) -> Funct
 
 def _warn(choice: Choice) -> None:
     compiler = {"JIT": "Triton compiles them", "PTX": "the driver compiles their PTX"}[choice.source]
-    message = f"kernels are not run as they were compiled ahead of time: {choice.reason}. {compiler} at the first call"
-    if message not in _warned:
-        _warned.add(message)
-        warnings.warn(message, PerformanceWarning, stacklevel=2)
+    slow_once(f"kernels are not run as they were compiled ahead of time: {choice.reason}. {compiler} at the first call")

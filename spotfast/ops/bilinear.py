@@ -91,7 +91,8 @@ def _scores(
     if _choose(user_vectors, backend) == "triton":
         from spotfast.kernels import bilinear as kernels
 
-        return kernels.scores(*arguments)
+        with backends.FallingBack("bilinear", backend):
+            return kernels.scores(*arguments)
     return reference.scores(*arguments)
 
 
@@ -104,7 +105,8 @@ def _row_gradients(
     if _choose(user_vectors, backend) == "triton":
         from spotfast.kernels import bilinear as kernels
 
-        return kernels.row_gradients(*arguments)
+        with backends.FallingBack("bilinear", backend):
+            return kernels.row_gradients(*arguments)
     return reference.row_gradients(*arguments)
 
 

@@ -108,12 +108,14 @@ def factorization_epoch(
         RuntimeError: for a backend that cannot run; if a CUDA device has too little memory, saying how much is needed.
             Nothing has changed then.
     """
-    backend = backends.choose("factorization_epoch", users.vectors.device, backend)
-    _check(users, items, interactions, sampling, loss, rule, at, backend)
-    if backend == "native":
+    chosen = backends.choose("factorization_epoch", users.vectors.device, backend)
+    _check(users, items, interactions, sampling, loss, rule, at, chosen)
+    if chosen == "native":
         return _native(users, items, interactions, sampling, loss, rule, at, report)
-    if backend == "triton":
-        return _triton(users, items, interactions, sampling, loss, rule, at, report)
+    if chosen == "triton":
+        with backends.FallingBack("factorization_epoch", backend):
+            return _triton(users, items, interactions, sampling, loss, rule, at, report)
+        _check(users, items, interactions, sampling, loss, rule, at, "reference")
 
     def draw(start: int, stop: int, user_ids: Tensor) -> Tensor:
         assert sampling is not None

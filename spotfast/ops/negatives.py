@@ -59,15 +59,16 @@ def uniform(
     validation.integer("first", first, 0)
     validation.integer("num_items", num_items, first + 1, validation.MAX_ID + 1)
     device = torch.device(device)
-    backend = backends.choose("negatives", device, backend)
-    if backend == "native":
+    chosen = backends.choose("negatives", device, backend)
+    if chosen == "native":
         threads = backends.num_threads()
         drawn = backends.native().uniform_negatives(seed, epoch, start, stop, slots, num_items, first, threads)
         return torch.from_numpy(drawn)
-    if backend == "triton":
+    if chosen == "triton":
         from spotfast.kernels import negatives as kernels
 
-        return kernels.uniform(seed, epoch, start, stop, slots, num_items, first, device)
+        with backends.FallingBack("negatives", backend):
+            return kernels.uniform(seed, epoch, start, stop, slots, num_items, first, device)
     return reference.uniform(seed, epoch, start, stop, slots, num_items, first, device)
 
 
@@ -111,8 +112,8 @@ def unseen(
     """
     _check(seed, epoch, start, stop, slots)
     _check_users(users, stop - start, positives)
-    backend = backends.choose("negatives", users.device, backend)
-    if backend == "native":
+    chosen = backends.choose("negatives", users.device, backend)
+    if chosen == "native":
         drawn = backends.native().unseen_negatives(
             seed,
             epoch,
@@ -126,10 +127,11 @@ def unseen(
             backends.num_threads(),
         )
         return torch.from_numpy(drawn)
-    if backend == "triton":
+    if chosen == "triton":
         from spotfast.kernels import negatives as kernels
 
-        return kernels.unseen(seed, epoch, start, stop, slots, positives, users)
+        with backends.FallingBack("negatives", backend):
+            return kernels.unseen(seed, epoch, start, stop, slots, positives, users)
     return reference.unseen(seed, epoch, start, stop, slots, positives, users)
 
 
@@ -174,8 +176,8 @@ def popularity(
             f"thresholds must be of shape ({positives.num_items - 1},), one less than the items, "
             f"got {tuple(thresholds.shape)}"
         )
-    backend = backends.choose("negatives", users.device, backend)
-    if backend == "native":
+    chosen = backends.choose("negatives", users.device, backend)
+    if chosen == "native":
         drawn = backends.native().popularity_negatives(
             seed,
             epoch,
@@ -190,10 +192,11 @@ def popularity(
             backends.num_threads(),
         )
         return torch.from_numpy(drawn)
-    if backend == "triton":
+    if chosen == "triton":
         from spotfast.kernels import negatives as kernels
 
-        return kernels.popularity(seed, epoch, start, stop, slots, thresholds, positives, users)
+        with backends.FallingBack("negatives", backend):
+            return kernels.popularity(seed, epoch, start, stop, slots, thresholds, positives, users)
     return reference.popularity(seed, epoch, start, stop, slots, thresholds, positives, users)
 
 

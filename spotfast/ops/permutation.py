@@ -51,12 +51,13 @@ def permutation(
     stop = n if stop is None else stop
     check_range(start, stop, n)
     device = torch.device(device)
-    backend = backends.choose("permutation", device, backend)
-    if backend == "native":
+    chosen = backends.choose("permutation", device, backend)
+    if chosen == "native":
         order = backends.native().permutation(seed, epoch, n, start, stop - start, backends.num_threads())
         return torch.from_numpy(order)
-    if backend == "triton":
+    if chosen == "triton":
         from spotfast.kernels import permutation as kernels
 
-        return kernels.permutation(seed, epoch, n, start, stop, device)
+        with backends.FallingBack("permutation", backend):
+            return kernels.permutation(seed, epoch, n, start, stop, device)
     return reference.permutation(seed, epoch, n, start, stop, device)

@@ -57,14 +57,15 @@ def draws(
     validation.integer("attempt", attempt, 0, 2**16 - 1)
     check_range(start, stop, MAX_DRAWS)
     device = torch.device(device)
-    backend = backends.choose("philox", device, backend)
-    if backend == "native":
+    chosen = backends.choose("philox", device, backend)
+    if chosen == "native":
         words = backends.native().draws(seed, epoch, stream, start, stop - start, attempt, backends.num_threads())
         return torch.from_numpy(words.astype("int64"))
-    if backend == "triton":
+    if chosen == "triton":
         from spotfast.kernels import philox as kernels
 
-        return kernels.draws(seed, epoch, stream, start, stop, attempt, device)
+        with backends.FallingBack("philox", backend):
+            return kernels.draws(seed, epoch, stream, start, stop, attempt, device)
     return reference.draws(seed, epoch, stream, start, stop, attempt, device)
 
 

@@ -76,7 +76,10 @@ class DeferredRows:
         if unfit is not None and backend == chosen:
             raise RuntimeError(f"backend {backend!r} cannot run row_update: {unfit}")
         make = reference.DeferredRows if unfit is not None else _ENGINES[chosen]
-        self._engine = make(len(weight), weight.device, betas, eps, weight_decay, steps)
+        self._start = (len(weight), weight.device, betas, eps, weight_decay, steps)
+        self._engine: _Engine = make(*self._start)
+        self._backend = backend
+        self._started = False
 
     def catch_up(self, table: Table, ids: Tensor) -> None:
         """Bring the rows `ids` up to date.
@@ -110,6 +113,9 @@ class DeferredRows:
                 f"gradient must be of shape ({len(ids)}, {table[0].shape[1]}) for ids of shape {tuple(ids.shape)}, "
                 f"got {tuple(gradient.shape)}"
             )
+        if not self._started:
+            self._engine = self._found(table)
+            self._started = True
         self._engine.update(table, ids, gradient, learning_rate)
         self.owing = True
 
@@ -125,6 +131,15 @@ class DeferredRows:
         if self.owing:
             self._engine.flush(table)
             self.owing = False
+
+    def _found(self, table: Table) -> _Engine:
+        """Return what takes the steps: kernels may be missing for just this table, which shows before the first one."""
+        if isinstance(self._engine, _TritonRows):
+            with backends.FallingBack("row_update", self._backend):
+                self._engine.rehearse(table)
+                return self._engine
+            return reference.DeferredRows(*self._start)
+        return self._engine
 
 
 class _Engine(Protocol):
@@ -200,6 +215,17 @@ class _TritonRows:
         untouched = steps == 0 and weight_decay == 0  # moments of zero: nothing is owed until there is a gradient
         self._last = torch.full((count,), -1 if untouched else 0, dtype=torch.int32, device=device)
         self._outside = torch.zeros(1, dtype=torch.int64, device=device)  # 0: no id was out of range
+
+    @torch.no_grad()
+    def rehearse(self, table: Table) -> None:
+        """Find all kernels for a table, while no step was taken; nothing changes."""
+        from spotfast.kernels.launch import rehearsal
+
+        ids = torch.zeros(1, dtype=torch.int64, device=self._last.device)
+        with rehearsal():
+            self.update(table, ids, torch.zeros_like(table[0][:1]), 0.0)
+            self.catch_up(table, ids)
+            self._kernels.flush(table, self._last, self._schedule)
 
     @torch.no_grad()
     def catch_up(self, table: Table, ids: Tensor) -> None:

@@ -75,15 +75,16 @@ def sequence_loss(
     unfit = next((f"{name} is {t.dtype}" for name, t in tensors.items() if t.dtype not in KERNEL_DTYPES), None)
     if unfit is not None and backend == "triton":
         raise RuntimeError(f"backend 'triton' cannot run sequence_loss: {unfit}, not float32 or bfloat16")
-    if backends.choose("sequence_loss", states.device, backend) == "reference" or unfit is not None:
-        return reference.sequence_loss(
-            states, item_vectors, item_biases, positives, negatives, mask, loss, sparse=sparse
-        )
-    steps = states.transpose(1, 2)
-    if steps.stride(2) != 1:
-        steps = steps.contiguous()
-    value: Tensor = _sequence_loss(steps, item_vectors, item_biases, positives, negatives, mask, loss, sparse)[0]
-    return value
+    if backends.choose("sequence_loss", states.device, backend) == "triton" and unfit is None:
+        steps = states.transpose(1, 2)
+        if steps.stride(2) != 1:
+            steps = steps.contiguous()
+        with backends.FallingBack("sequence_loss", backend):
+            value: Tensor = _sequence_loss(steps, item_vectors, item_biases, positives, negatives, mask, loss, sparse)[
+                0
+            ]
+            return value
+    return reference.sequence_loss(states, item_vectors, item_biases, positives, negatives, mask, loss, sparse=sparse)
 
 
 def _check_shapes(tensors: dict[str, Tensor], loss: str) -> None:

@@ -25,7 +25,7 @@ def pair_scores(net: nn.Module, users: Tensor, items: Tensor) -> Tensor:
     if not isinstance(scores, Tensor) or scores.numel() != len(users):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(f"representation must return scores of shape ({len(users)},), got {got}")
-    return scores.reshape(len(users))
+    return scores if scores.ndim == 1 else scores.reshape(len(users))
 
 
 def candidate_scores(net: nn.Module, users: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

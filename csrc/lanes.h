@@ -41,6 +41,11 @@ struct Lanes {
         const __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.value);
         return {_mm256_and_ps(a.value, _mm256_cmp_ps(magnitude, limit.value, _CMP_NLT_UQ))};
     }
+    friend Lanes magnitude(Lanes a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.value)}; }
+    // Whether a <= b in all lanes; not where one is NaN.
+    friend bool all_at_most(Lanes a, Lanes b) {
+        return _mm256_movemask_ps(_mm256_cmp_ps(a.value, b.value, _CMP_LE_OQ)) == 0xFF;
+    }
     // The sum of all lanes, always in the same order.
     float sum() const {
         const __m128 four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
@@ -93,6 +98,14 @@ struct Lanes {
     // The same, with zero where the magnitude is below the limit. A NaN stays.
     friend Lanes zero_below(Lanes a, Lanes limit) {
         return each([&](int i) { return std::fabs(a.value[i]) < limit.value[i] ? 0.0f : a.value[i]; });
+    }
+    friend Lanes magnitude(Lanes a) {
+        return each([&](int i) { return std::fabs(a.value[i]); });
+    }
+    // Whether a <= b in all lanes; not where one is NaN.
+    friend bool all_at_most(Lanes a, Lanes b) {
+        return a.value[0] <= b.value[0] && a.value[1] <= b.value[1] && a.value[2] <= b.value[2] &&
+               a.value[3] <= b.value[3];
     }
     // The sum of all lanes, always in the same order.
     float sum() const { return (value[0] + value[2]) + (value[1] + value[3]); }

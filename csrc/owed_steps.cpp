@@ -10,6 +10,12 @@ namespace {
 constexpr double kSettled = 1e-11;  // what r^kWindow and q^kWindow must be below for the closed form
 constexpr double kGone = 5e-8;      // what is left of a step's size, r^j, when a replay ends
 constexpr double kTiny = 1e-38;     // what is left of a first moment, b1^j, when it is nothing
+constexpr double kFaded = 0.0161;   // how much v may fade in a stretch: 16 steps at the default betas
+constexpr int64_t kLeastStretch = 4;
+constexpr float kSmall = 1.0f / 64;
+constexpr float kNotZero = 1e-30f;
+constexpr float kDead = 1e-15f;  // weights that have decayed to that do not move any more
+constexpr double kStable = 38;   // of eps, the most that learning rate times penalty may be for that
 
 // How often `ratio` must be multiplied with itself to fall below `limit`.
 int64_t steps_until(double limit, double ratio, int64_t most) {
@@ -60,6 +66,13 @@ OwedSteps::OwedSteps(const AdamSettings& settings, int64_t base)
             early_eps_.push_back(static_cast<float>(std::pow(beta2, -0.5 * j)));
         }
     }
+    if (penalty_ > 1e-30f) {
+        const auto longest = static_cast<int64_t>(kFaded / std::max(1 - beta2, 1e-9));
+        stretch_ = longest < kLeastStretch ? 1 : std::min<int64_t>(longest, kLongStretch);
+        for (int64_t j = -kLongStretch; j <= kLongStretch + 1; ++j) {
+            quarters_.push_back(static_cast<float>(std::pow(beta2, 0.25 * static_cast<double>(j))));
+        }
+    }
     restart();
 }
 
@@ -80,6 +93,7 @@ void OwedSteps::take(double learning_rate) {
     now_ = {static_cast<float>(size), static_cast<float>(settings_.eps * std::sqrt(correction2)),
             static_cast<float>(shrink)};
     steps_.push_back(now_);
+    fastest_ = std::max(fastest_, learning_rate);
     if (settings_.decoupled) shrunk_at_.push_back(shrunk_ *= shrink);
     if (!closed_form_) return;
     // With decoupled weight decay, what a step owes shrinks at all later ones: A and B are kept divided by what the
@@ -151,7 +165,8 @@ void OwedSteps::replay(const RowView& row, int64_t last) const {
     const int64_t total = row.width + (row.bias != nullptr);
     for (int64_t begin = 0; begin < total; begin += kBlock) {
         const int64_t count = std::min(kBlock, total - begin), of_row = std::min(count, row.width - begin);
-        float weights[kBlock] = {}, first[kBlock] = {}, second[kBlock] = {};
+        float weights[kBlock] = {}, first[kBlock] = {}, second[kBlock];
+        std::fill_n(second, kBlock, 1.0f);  // where there is no number, nothing moves, and nothing is special
         std::copy_n(row.weights + begin, of_row, weights);
         std::copy_n(row.first + begin, of_row, first);
         std::copy_n(row.second + begin, of_row, second);
@@ -179,32 +194,106 @@ void OwedSteps::replay_block(float* weights, float* first, float* second, int64_
         if (registers < kRegisters) return replay_block<kRegisters - 1>(weights, first, second, registers, last);
     }
     using V = Lanes;
-    const int64_t missed = taken_ - last, count = std::min(missed, replayed_);
-    const Step* steps = steps_.data() + last;
-    V p[kRegisters], m[kRegisters], v[kRegisters];
+    const int64_t missed = taken_ - last;
+    const Step* steps = steps_.data() + last + 1;
+    Numbers<kRegisters> numbers;
     for (int k = 0; k < kRegisters; ++k) {
-        p[k] = V::load(weights + k * V::kSize);
-        m[k] = V::load(first + k * V::kSize);
-        v[k] = V::load(second + k * V::kSize);
+        numbers.p[k] = V::load(weights + k * V::kSize);
+        numbers.m[k] = V::load(first + k * V::kSize);
+        numbers.v[k] = V::load(second + k * V::kSize);
     }
+    int64_t done = 0;
+    for (int64_t count = std::min(missed, replayed_); done < count && !is_dead(numbers);) {
+        const int64_t some = std::min(stretch_, count - done);
+        if (some < kLeastStretch || !replay_stretch(steps + done, some, numbers)) {
+            for (int64_t j = 0; j < some; ++j) replay_one(steps[done + j], numbers);
+        }
+        done += some;
+    }
+    const V shrink = V::all(settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last + done]) : 1.0f);
+    const V decay1 = V::all(powers1_.at(missed - done)), decay2 = V::all(powers2_.at(missed - done));
+    for (int k = 0; k < kRegisters; ++k) {
+        (numbers.p[k] * shrink).store(weights + k * V::kSize);
+        zero_below(numbers.m[k] * decay1, V::all(kNegligible)).store(first + k * V::kSize);
+        zero_below(numbers.v[k] * decay2, V::all(kVanished)).store(second + k * V::kSize);
+    }
+}
+
+// Whether the penalty has brought all weights to nothing, for good. With a learning rate that is too high for the
+// penalty, Adam swings them up again.
+template <int kRegisters>
+bool OwedSteps::is_dead(const Numbers<kRegisters>& numbers) const {
+    if (penalty_ == 0.0f || fastest_ * settings_.weight_decay >= kStable * settings_.eps) return false;
+    const Lanes moving = Lanes::all(kDead), pushed = Lanes::all(kDead * static_cast<float>(settings_.eps));
+    for (int k = 0; k < kRegisters; ++k) {
+        if (!all_at_most(magnitude(numbers.p[k]), moving) || !all_at_most(magnitude(numbers.m[k]), pushed))
+            return false;
+    }
+    return true;
+}
+
+template <int kRegisters>
+void OwedSteps::replay_one(const Step& step, Numbers<kRegisters>& numbers) const {
+    using V = Lanes;
     const V beta1 = V::all(beta1_), beta2 = V::all(beta2_);
     const V rest1 = V::all(rest1_), rest2 = V::all(rest2_), penalty = V::all(penalty_);
-    for (int64_t j = 1; j <= count; ++j) {
-        const V size = V::all(steps[j].size), eps = V::all(steps[j].eps), shrink = V::all(steps[j].shrink);
+    const V size = V::all(step.size), eps = V::all(step.eps), shrink = V::all(step.shrink);
+    for (int k = 0; k < kRegisters; ++k) {
+        V &p = numbers.p[k], &m = numbers.m[k], &v = numbers.v[k];
+        const V gradient = penalty * p;
+        m = multiply_add(beta1, m, rest1 * gradient);
+        v = multiply_add(beta2, v, rest2 * gradient * gradient);
+        p = p * shrink - size * m / (square_root(v) + eps);
+    }
+}
+
+// Takes `count` steps with a root and a division for all of them: sqrt(v) + eps in the middle. By step i, v fades by
+// b2^i, but for the penalty's part P = (l2 p)^2, which is what it fades to; so that to first order, with f_i =
+// b2^((middle - i) / 2) - 1,
+//
+//     1 / (sqrt(v_i) + eps) = (1 + f_i w) / (sqrt(v_middle) + eps),   w = (1 - P / v_middle) sqrt(v_middle) / (.. +
+//     eps)
+//
+// Returns whether P can be taken for a constant: it changes by at most kSmall of v. If not, nothing has changed.
+template <int kRegisters>
+bool OwedSteps::replay_stretch(const Step* steps, int64_t count, Numbers<kRegisters>& numbers) const {
+    using V = Lanes;
+    const float* quarters = quarters_.data() + kLongStretch;
+    const Step& middle = steps[count / 2];
+    const float fading = quarters[count + 1] * quarters[count + 1];  // of v, until the middle
+    const float faded = powers2_.at(count), push = rest1_ * penalty_;
+    const V squared = V::all(penalty_ * penalty_), most = V::all(middle.size * static_cast<float>(count));
+    // Moments are counted in units of what the penalty pushes a weight of 1 by.
+    V inverse[kRegisters], pushed[kRegisters], weight[kRegisters], squares[kRegisters];
+    for (int k = 0; k < kRegisters; ++k) {
+        const V p = numbers.p[k], v = numbers.v[k];
+        squares[k] = V::all(0.0f);
+        const V of_penalty = squared * p * p;
+        const V v_middle = multiply_add(V::all(fading), v, V::all(1.0f - fading) * of_penalty);
+        const V root = square_root(v_middle), denominator = root + V::all(middle.eps);
+        inverse[k] = V::all(push) / denominator;
+        pushed[k] = numbers.m[k] * V::all(1.0f / push);
+        const V reach =
+            most * inverse[k] * multiply_add(V::all(static_cast<float>(count)), magnitude(p), magnitude(pushed[k]));
+        if (!all_at_most(squared * reach * (magnitude(p) + magnitude(p) + reach), V::all(kSmall) * v)) return false;
+        weight[k] = (v_middle - of_penalty) / (root * denominator + V::all(kNotZero));
+    }
+    for (int64_t i = 0; i < count; ++i) {
+        const float fade = steps[i].size * (quarters[count - 1 - 2 * i] - 1.0f);
+        const V size = V::all(steps[i].size), change = V::all(fade), beta1 = V::all(beta1_);
         for (int k = 0; k < kRegisters; ++k) {
-            const V gradient = penalty * p[k];
-            m[k] = multiply_add(beta1, m[k], rest1 * gradient);
-            v[k] = multiply_add(beta2, v[k], rest2 * gradient * gradient);
-            p[k] = p[k] * shrink - size * m[k] / (square_root(v[k]) + eps);
+            squares[k] = multiply_add(numbers.p[k], numbers.p[k], squares[k]);
+            pushed[k] = multiply_add(beta1, pushed[k], numbers.p[k]);
+            const V step = multiply_add(change, weight[k], size) * inverse[k];
+            numbers.p[k] = subtract_product(numbers.p[k], step, pushed[k]);
         }
     }
-    const V shrink = V::all(settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last + count]) : 1.0f);
-    const V decay1 = V::all(powers1_.at(missed - count)), decay2 = V::all(powers2_.at(missed - count));
+    const V mean = squared * V::all((1.0f - faded) / static_cast<float>(count));
     for (int k = 0; k < kRegisters; ++k) {
-        (p[k] * shrink).store(weights + k * V::kSize);
-        zero_below(m[k] * decay1, V::all(kNegligible)).store(first + k * V::kSize);
-        zero_below(v[k] * decay2, V::all(kVanished)).store(second + k * V::kSize);
+        numbers.m[k] = pushed[k] * V::all(push);
+        numbers.v[k] = multiply_add(V::all(faded), numbers.v[k], mean * squares[k]);
     }
+    return true;
 }
 
 }  // namespace spotfast

@@ -102,19 +102,34 @@ class OwedSteps {
         double a, b;
     };
 
-    static constexpr int kTogether = 5;  // registers of numbers that are replayed side by side: 32 and a bias in AVX2
+    // Numbers of a row that are replayed side by side.
+    template <int kRegisters>
+    struct Numbers {
+        Lanes p[kRegisters], m[kRegisters], v[kRegisters];
+    };
+
+    static constexpr int kTogether = 5;      // registers of them: 32 and a bias in AVX2
+    static constexpr int kLongStretch = 16;  // steps that share a root and a division, at most
 
     void pay(const RowView& row, int64_t last) const;
     void replay_early(const RowView& row, int64_t last) const;
     void replay(const RowView& row, int64_t last) const;
     template <int kRegisters>
     void replay_block(float* weights, float* first, float* second, int64_t registers, int64_t last) const;
+    template <int kRegisters>
+    bool is_dead(const Numbers<kRegisters>& numbers) const;
+    template <int kRegisters>
+    void replay_one(const Step& step, Numbers<kRegisters>& numbers) const;
+    template <int kRegisters>
+    bool replay_stretch(const Step* steps, int64_t count, Numbers<kRegisters>& numbers) const;
 
     AdamSettings settings_;
     float beta1_, beta2_, rest1_, rest2_, penalty_;  // rest: 1 - beta, rounded once
     int64_t base_, taken_ = 0;
     bool closed_form_;
     int64_t replayed_;     // missed steps that move a row; later ones are too small to
+    int64_t stretch_ = 1;  // steps that share a root and a division
+    double fastest_ = 0;   // the highest learning rate so far
     double shrunk_ = 1.0;  // the product of the factors of decoupled weight decay
     Step now_{};
     std::vector<Step> steps_;                     // by step, from 1
@@ -122,6 +137,7 @@ class OwedSteps {
     std::vector<double> shrunk_at_;               // likewise, decoupled only
     std::vector<double> r_powers_, q_powers_;     // r^kWindow .. r^1
     std::vector<float> early_sizes_, early_eps_;  // r^j and b2^(-j/2)
+    std::vector<float> quarters_;                 // b2^(j/4), from j = -kLongStretch to kLongStretch + 1
     Powers powers1_, powers2_;
 };
 

@@ -51,6 +51,50 @@ def test_cpp_is_as_near_to_the_truth_as_the_reference(dim, start, weight_decay):
         assert error <= 4 * allowed + 1e-6, name
 
 
+@pytest.mark.parametrize(
+    ("weight_decay", "size", "betas"),
+    [
+        (1e-6, 1e-2, BETAS), (1e-6, 1e-4, BETAS), (1e-6, 1e-6, BETAS), (1e-4, 1e-2, BETAS), (1e-4, 1e-6, BETAS),
+        (1e-2, 1e-2, BETAS), (1e-2, 1e-6, BETAS), (1e-4, 1e-3, (0.8, 0.997)), (1e-4, 1e-3, (0.9, 0.9999)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dim", [5, 32])
+def test_a_penalty_is_as_near_to_the_truth_as_dense_adam(weight_decay, size, betas, dim):
+    """Steps that share a root in C++, and weights that have died, against dense Adam in float64; most rows are touched
+    seldom or never, by gradients that let `sqrt(v)` be large and small beside `eps` and the penalty. Some columns have
+    no gradient and start at zero, as biases of users do."""
+    rows, steps, rng = 60, 1500, np.random.RandomState(0)
+    weight, *moments = table(rows, dim)
+    weight[:, 1] = 0.0
+    results, optimizers = [], []
+    for dtype in (torch.float64, torch.float32):
+        results.append(weight.to(dtype, copy=True).requires_grad_())
+        optimizers.append(torch.optim.Adam(results[-1:], betas=betas, weight_decay=weight_decay))
+    deferred = DeferredRows(weight, betas, EPS, weight_decay, backend="native")
+    for step in range(steps):
+        ids = torch.from_numpy((rows * rng.rand(2) ** 4).astype(np.int64))
+        gradient = torch.from_numpy(rng.randn(2, dim) * size).float()
+        gradient[:, 1] = 0.0
+        rate = 1e-2 * (0.6 + 0.4 * np.cos(np.pi * step / steps))
+        for tensor, optimizer in zip(results, optimizers, strict=True):
+            tensor.grad = torch.zeros_like(tensor).index_add_(0, ids, gradient.to(tensor.dtype))
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+        deferred.catch_up((weight, *moments), ids)
+        deferred.update((weight, *moments), ids, gradient, rate)
+    deferred.flush((weight, *moments))
+    assert (weight[:, 1] == 0).all()
+    states = (optimizer.state[tensor] for tensor, optimizer in zip(results, optimizers, strict=True))
+    truth, single = (
+        (tensor.detach(), *list(state.values())[1:]) for tensor, state in zip(results, states, strict=True)
+    )
+    for name, ours, exact, dense in zip(
+        ("weight", "exp_avg", "exp_avg_sq"), (weight, *moments), truth, single, strict=True
+    ):
+        error, allowed = ((tensor - exact).abs().max() for tensor in (ours, dense))
+        assert error <= 1.5 * allowed + 5e-7 * exact.abs().max(), name  # some roundings
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_of_a_row_are_summed_in_their_order(backend):
     """1e8 + 1 - 1e8 is 0 in float32, in any other order it is 1 (or 1e8 - 1e8 + 1)."""

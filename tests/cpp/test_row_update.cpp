@@ -68,6 +68,42 @@ TEST(gradients_of_a_row_are_summed_before_the_step) {
     CHECK(std::fabs(tensors.first[4] - 0.2f) < 1e-6f);
 }
 
+// Steps that share a root, with a penalty: the numbers of a row that fill no register, a column without any gradient,
+// and rows that are never touched, which die.
+TEST(a_penalty_moves_rows_without_a_gradient) {
+    constexpr int64_t kRows = 6, kDim = 11, kSteps = 900;
+    Tensors tensors(kRows, kDim);
+    for (int64_t row = 0; row < kRows; ++row) tensors.weights[row * kDim] = 0.0f;
+    const std::vector<float> before = tensors.weights;
+    std::vector<double> p(before.begin(), before.end()), m(p.size()), v(p.size());
+    DeferredRows rows(kRows, {0.9, 0.999, 1e-8, 1e-5, false}, 0);
+    for (int64_t step = 1; step <= kSteps; ++step) {
+        const int64_t id = step * step % 3;
+        float gradient[kDim] = {};
+        for (int64_t i = 1; i < kDim; ++i) gradient[i] = 1e-3f * std::cos(static_cast<float>(step * i));
+        if (step % 40 == 1) {
+            rows.catch_up(tensors.view(), &id, 1, 1);
+            rows.update(tensors.view(), &id, gradient, 1, 0.01, 1);
+        } else {
+            rows.update(tensors.view(), nullptr, nullptr, 0, 0.01, 1);
+        }
+        for (int64_t i = 0; i < kRows * kDim; ++i) {
+            const bool touched = step % 40 == 1 && i / kDim == id;
+            const double g = 1e-5 * p[i] + (touched ? gradient[i % kDim] : 0.0f);
+            m[i] = 0.9 * m[i] + 0.1 * g;
+            v[i] = 0.999 * v[i] + 0.001 * g * g;
+            const double root = std::sqrt(v[i] / (1 - std::pow(0.999, step)));
+            p[i] -= 0.01 / (1 - std::pow(0.9, step)) * m[i] / (root + 1e-8);
+        }
+    }
+    rows.flush(tensors.view(), 1);
+    for (int64_t i = 0; i < kRows * kDim; ++i) {
+        CHECK(std::fabs(tensors.weights[i] - p[i]) < 1e-5);
+        CHECK(i % kDim != 0 || tensors.weights[i] == 0.0f);
+        CHECK(i / kDim < 3 || std::fabs(tensors.weights[i]) < 1e-3f);
+    }
+}
+
 TEST(ids_out_of_range_change_nothing) {
     Tensors tensors(3, 2);
     DeferredRows rows(3, {0.9, 0.999, 1e-8, 0.0, false}, 0);

@@ -68,7 +68,8 @@ OwedSteps::OwedSteps(const AdamSettings& settings, int64_t base)
     }
     if (penalty_ > 1e-30f) {
         const auto longest = static_cast<int64_t>(kFaded / std::max(1 - beta2, 1e-9));
-        stretch_ = longest < kLeastStretch ? 1 : std::min<int64_t>(longest, kLongStretch);
+        shares_roots_ = longest >= kLeastStretch;
+        if (shares_roots_) stretch_ = std::min<int64_t>(longest, kLongStretch);
         for (int64_t j = -kLongStretch; j <= kLongStretch + 1; ++j) {
             quarters_.push_back(static_cast<float>(std::pow(beta2, 0.25 * static_cast<double>(j))));
         }
@@ -205,7 +206,8 @@ void OwedSteps::replay_block(float* weights, float* first, float* second, int64_
     int64_t done = 0;
     for (int64_t count = std::min(missed, replayed_); done < count && !is_dead(numbers);) {
         const int64_t some = std::min(stretch_, count - done);
-        if (some < kLeastStretch || !replay_stretch(steps + done, some, numbers)) {
+        const bool shared = shares_roots_ && some >= kLeastStretch && replay_stretch(steps + done, some, numbers);
+        if (!shared) {
             for (int64_t j = 0; j < some; ++j) replay_one(steps[done + j], numbers);
         }
         done += some;

@@ -127,10 +127,11 @@ class OwedSteps {
     float beta1_, beta2_, rest1_, rest2_, penalty_;  // rest: 1 - beta, rounded once
     int64_t base_, taken_ = 0;
     bool closed_form_;
-    int64_t replayed_;     // missed steps that move a row; later ones are too small to
-    int64_t stretch_ = 1;  // steps that share a root and a division
-    double fastest_ = 0;   // the highest learning rate so far
-    double shrunk_ = 1.0;  // the product of the factors of decoupled weight decay
+    int64_t replayed_;  // missed steps that move a row; later ones are too small to
+    bool shares_roots_ = false;
+    int64_t stretch_ = kLongStretch;  // steps that are replayed together, and may share a root and a division
+    double fastest_ = 0;              // the highest learning rate so far
+    double shrunk_ = 1.0;             // the product of the factors of decoupled weight decay
     Step now_{};
     std::vector<Step> steps_;                     // by step, from 1
     std::vector<Owed> owed_;                      // by the step of the last update

@@ -149,10 +149,11 @@ class SortedDraws {
         uint32_t word, place;
     };
 
-    // The draws of a bucket in order of user, unless most users have none of them: then there is nothing to share.
+    // The draws of a bucket in order of user, unless it has one user only, or most users have none of them: then there
+    // is nothing to share.
     const Draw* sorted(const Draw* draws, int64_t count) {
         const int64_t users = int64_t{1} << shift_;
-        if (count < users) return draws;
+        if (shift_ == 0 || count < users) return draws;
         free_.assign(users + 1, 0);
         for (int64_t i = 0; i < count; ++i) ++free_[(draws[i].user & (users - 1)) + 1];
         std::partial_sum(free_.begin(), free_.end(), free_.begin());

@@ -7,15 +7,18 @@ namespace spotfast {
 
 namespace {
 
-constexpr double kSettled = 1e-11;  // what r^kWindow and q^kWindow must be below for the closed form
-constexpr double kGone = 5e-8;      // what is left of a step's size, r^j, when a replay ends
-constexpr double kTiny = 1e-38;     // what is left of a first moment, b1^j, when it is nothing
-constexpr double kFaded = 0.0161;   // how much v may fade in a stretch: 16 steps at the default betas
-constexpr int64_t kLeastStretch = 4;
-constexpr float kSmall = 1.0f / 64;
-constexpr float kNotZero = 1e-30f;
-constexpr float kDead = 1e-15f;  // weights that have decayed to that do not move any more
-constexpr double kStable = 38;   // of eps, the most that learning rate times penalty may be for that
+constexpr double kSettled = 1e-11;       // what r^kWindow and q^kWindow must be below for the closed form
+constexpr double kGone = 5e-8;           // what is left of a step's size, r^j, when a replay ends
+constexpr double kTiny = 1e-38;          // what is left of a first moment, b1^j, when it is nothing
+constexpr double kFaded = 0.0161;        // how much v may fade in a stretch: 16 steps at the default betas
+constexpr int64_t kLeastStretch = 4;     // steps that are worth the preparation of a stretch
+constexpr int64_t kSteady = 128;         // steps before that one are not shared: their eps grows too fast
+constexpr float kSmall = 1.0f / 64;      // times kFaded: what is left out of v, 3e-4 at most
+constexpr float kLeastPenalty = 1e-30f;  // what it pushes by, and the inverse, are ordinary floats
+constexpr float kFinite = 3e38f;
+constexpr float kNotZero = 1e-30f;  // beside any v of a number that moves; for those that do not, v may be 0
+constexpr float kDead = 1e-15f;     // weights that have decayed to that do not move any more
+constexpr double kStable = 38;      // of eps, the most that learning rate times penalty may be for that
 
 // How often `ratio` must be multiplied with itself to fall below `limit`.
 int64_t steps_until(double limit, double ratio, int64_t most) {
@@ -66,7 +69,7 @@ OwedSteps::OwedSteps(const AdamSettings& settings, int64_t base)
             early_eps_.push_back(static_cast<float>(std::pow(beta2, -0.5 * j)));
         }
     }
-    if (penalty_ > 1e-30f) {
+    if (penalty_ > kLeastPenalty) {
         const auto longest = static_cast<int64_t>(kFaded / std::max(1 - beta2, 1e-9));
         shares_roots_ = longest >= kLeastStretch;
         if (shares_roots_) stretch_ = std::min<int64_t>(longest, kLongStretch);
@@ -159,8 +162,8 @@ void OwedSteps::replay_early(const RowView& row, int64_t last) const {
     });
 }
 
-// One by one, any settings. The numbers of a row and its bias go side by side through a few registers: a step waits for
-// the one before it, and a bias on its own would take as long as all of them.
+// One by one or, with a penalty, some together; any settings. The numbers of a row and its bias go side by side through
+// a few registers: a step waits for the one before it, and a bias on its own would take as long as all of them.
 void OwedSteps::replay(const RowView& row, int64_t last) const {
     constexpr int64_t kBlock = kTogether * Lanes::kSize;
     const int64_t total = row.width + (row.bias != nullptr);
@@ -206,8 +209,8 @@ void OwedSteps::replay_block(float* weights, float* first, float* second, int64_
     int64_t done = 0;
     for (int64_t count = std::min(missed, replayed_); done < count && !is_dead(numbers);) {
         const int64_t some = std::min(stretch_, count - done);
-        const bool shared = shares_roots_ && some >= kLeastStretch && replay_stretch(steps + done, some, numbers);
-        if (!shared) {
+        const bool alike = shares_roots_ && some >= kLeastStretch && base_ + last + done >= kSteady;
+        if (!alike || !replay_stretch(steps + done, some, numbers)) {
             for (int64_t j = 0; j < some; ++j) replay_one(steps[done + j], numbers);
         }
         done += some;
@@ -221,11 +224,12 @@ void OwedSteps::replay_block(float* weights, float* first, float* second, int64_
     }
 }
 
-// Whether the penalty has brought all weights to nothing, for good. With a learning rate that is too high for the
-// penalty, Adam swings them up again.
+// Whether the penalty has brought all weights to nothing, for good. Where v is nothing, too, a step is
+// p -= lr m / eps, which swings up for lr l2 / eps >= 2 (1 + b1) / (1 - b1): 38 at the default betas.
 template <int kRegisters>
 bool OwedSteps::is_dead(const Numbers<kRegisters>& numbers) const {
-    if (penalty_ == 0.0f || fastest_ * settings_.weight_decay >= kStable * settings_.eps) return false;
+    const double pull = fastest_ * settings_.weight_decay * (1 - settings_.beta1);
+    if (penalty_ == 0.0f || pull >= 2 * (1 + settings_.beta1) * settings_.eps) return false;
     const Lanes moving = Lanes::all(kDead), pushed = Lanes::all(kDead * static_cast<float>(settings_.eps));
     for (int k = 0; k < kRegisters; ++k) {
         if (!all_at_most(magnitude(numbers.p[k]), moving) || !all_at_most(magnitude(numbers.m[k]), pushed))
@@ -249,22 +253,23 @@ void OwedSteps::replay_one(const Step& step, Numbers<kRegisters>& numbers) const
     }
 }
 
-// Takes `count` steps with a root and a division for all of them: sqrt(v) + eps in the middle. By step i, v fades by
-// b2^i, but for the penalty's part P = (l2 p)^2, which is what it fades to; so that to first order, with f_i =
-// b2^((middle - i) / 2) - 1,
+// Takes `count` steps with a root and a division for all of them: sqrt(v) + eps in the middle. By the i-th step, v
+// fades by b2^i, but for the penalty's part P = (l2 p)^2, which is what it fades to, and eps has its own bias
+// correction; so that to first order, with f_i = b2^((middle - i) / 2) - 1 and d = sqrt(v_middle) + eps_middle,
 //
-//     1 / (sqrt(v_i) + eps) = (1 + f_i w) / (sqrt(v_middle) + eps),   w = (1 - P / v_middle) sqrt(v_middle) / (.. +
-//     eps)
+//     1 / (sqrt(v_i) + eps_i) = (1 + f_i w + (eps_middle - eps_i) / d) / d,   w = (1 - P / v_middle) sqrt(v_middle) / d
 //
 // Returns whether P can be taken for a constant: it changes by at most kSmall of v. If not, nothing has changed.
 template <int kRegisters>
 bool OwedSteps::replay_stretch(const Step* steps, int64_t count, Numbers<kRegisters>& numbers) const {
     using V = Lanes;
     const float* quarters = quarters_.data() + kLongStretch;
-    const Step& middle = steps[count / 2];
+    const float middle_eps = steps[count / 2].eps;
     const float fading = quarters[count + 1] * quarters[count + 1];  // of v, until the middle
     const float faded = powers2_.at(count), push = rest1_ * penalty_;
-    const V squared = V::all(penalty_ * penalty_), most = V::all(middle.size * static_cast<float>(count));
+    float largest = 0.0f;
+    for (int64_t i = 0; i < count; ++i) largest = std::max(largest, steps[i].size);
+    const V squared = V::all(penalty_ * penalty_), most = V::all(largest * push * static_cast<float>(count));
     // Moments are counted in units of what the penalty pushes a weight of 1 by.
     V inverse[kRegisters], pushed[kRegisters], weight[kRegisters], squares[kRegisters];
     for (int k = 0; k < kRegisters; ++k) {
@@ -272,22 +277,24 @@ bool OwedSteps::replay_stretch(const Step* steps, int64_t count, Numbers<kRegist
         squares[k] = V::all(0.0f);
         const V of_penalty = squared * p * p;
         const V v_middle = multiply_add(V::all(fading), v, V::all(1.0f - fading) * of_penalty);
-        const V root = square_root(v_middle), denominator = root + V::all(middle.eps);
-        inverse[k] = V::all(push) / denominator;
+        const V root = square_root(v_middle), denominator = root + V::all(middle_eps);
+        inverse[k] = V::all(1.0f) / denominator;
         pushed[k] = numbers.m[k] * V::all(1.0f / push);
         const V reach =
             most * inverse[k] * multiply_add(V::all(static_cast<float>(count)), magnitude(p), magnitude(pushed[k]));
-        if (!all_at_most(squared * reach * (magnitude(p) + magnitude(p) + reach), V::all(kSmall) * v)) return false;
+        const bool constant = all_at_most(squared * reach * (magnitude(p) + magnitude(p) + reach), V::all(kSmall) * v);
+        if (!constant || !all_at_most(v_middle, V::all(kFinite))) return false;
         weight[k] = (v_middle - of_penalty) / (root * denominator + V::all(kNotZero));
     }
     for (int64_t i = 0; i < count; ++i) {
-        const float fade = steps[i].size * (quarters[count - 1 - 2 * i] - 1.0f);
-        const V size = V::all(steps[i].size), change = V::all(fade), beta1 = V::all(beta1_);
+        const float step = steps[i].size * push;
+        const V size = V::all(step), fade = V::all(step * (quarters[count - 1 - 2 * i] - 1.0f));
+        const V eps = V::all(step * (middle_eps - steps[i].eps)), beta1 = V::all(beta1_);
         for (int k = 0; k < kRegisters; ++k) {
             squares[k] = multiply_add(numbers.p[k], numbers.p[k], squares[k]);
             pushed[k] = multiply_add(beta1, pushed[k], numbers.p[k]);
-            const V step = multiply_add(change, weight[k], size) * inverse[k];
-            numbers.p[k] = subtract_product(numbers.p[k], step, pushed[k]);
+            const V scaled = multiply_add(eps, inverse[k], multiply_add(fade, weight[k], size));
+            numbers.p[k] = subtract_product(numbers.p[k], scaled * inverse[k], pushed[k]);
         }
     }
     const V mean = squared * V::all((1.0f - faded) / static_cast<float>(count));

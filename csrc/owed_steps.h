@@ -7,8 +7,9 @@
 //     B[s] = sum over t > s of lr[t] q^(t-s)     (1 - b2^t) / (1 - b1^t),   q = b1 / b2
 //
 // to first order in eps. Rows last updated before step kEarly, where first order does not do, take their steps one by
-// one; with an L2 penalty there is no closed form, and all do. `spotfast/reference/row_update.py` says the same in
-// Python. Decoupled weight decay (AdamW) shrinks a row by a factor per step, which the closed form carries along.
+// one; with an L2 penalty there is no closed form, and all do, some steps together (`replay_stretch`).
+// `spotfast/reference/row_update.py` says the same in Python. Decoupled weight decay (AdamW) shrinks a row by a factor
+// per step, which the closed form carries along.
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,7 @@ MOST_ENTRIES = 1 << 25  # candidates of a chunk, if it has more than one batch: 
 OWING = ("adam", "adamw", "replayed_adam", "momentum")  # rules by which rows move without a gradient
 
 
-def factorization_epoch(
+def prepare(
     users: "Table",
     items: "Table",
     interactions: "TrainingInteractions",
@@ -37,14 +37,10 @@ def factorization_epoch(
     loss: str,
     rule: "UpdateRule",
     at: "EpochRange",
-    report: Callable[[int], bool],
-) -> tuple[float, int]:
-    """Train in place; arguments as in `spotfast.ops.factorization_epoch`.
+) -> "Epoch":
+    """Return an epoch that is ready to be trained; arguments as in `spotfast.ops.factorization_epoch`.
 
     `draw` draws negatives, `slots` per positive; for losses of ratings it is None, and `slots` 0.
-
-    Returns:
-        The mean of the losses of the batches, and how many there were.
 
     Raises:
         KernelMissingError: if a kernel cannot run here; nothing has changed.
@@ -53,11 +49,7 @@ def factorization_epoch(
     with torch.cuda.device_of(users.vectors):
         epoch = _prepared(users, items, interactions, draw, slots, loss, rule, at)
         epoch.rehearse()
-        try:
-            epoch.run(report)
-        finally:
-            epoch.settle()
-        return epoch.mean_loss(), epoch.batches
+        return epoch
 
 
 class Epoch:
@@ -65,7 +57,7 @@ class Epoch:
 
     Args:
         chunk_batches: how many batches are prepared at once.
-        The others as in `factorization_epoch`.
+        The others as in `prepare`.
 
     Attributes:
         batches: how many have been trained on.
@@ -97,6 +89,15 @@ class Epoch:
         self._events: deque[torch.cuda.Event] = deque()
         self.batches = 0
         self._filled = self._fill(0)
+
+    def train(self, report: Callable[[int], bool]) -> tuple[float, int]:
+        """Train in place; return the mean of the losses of the batches, and how many there were."""
+        with torch.cuda.device_of(self._losses):
+            try:
+                self.run(report)
+            finally:
+                self.settle()
+            return self.mean_loss(), self.batches
 
     def rehearse(self) -> None:
         """Find all kernels that change the tables, before any of them does."""

@@ -100,7 +100,7 @@ class FallingBack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         if self._backend != "auto" or not isinstance(error, KernelMissingError):
             return False
-        slow_once(f"{self._operation} runs on its reference, in plain PyTorch: {error}")
+        slow_once(f"{self._operation} runs on its reference, in plain PyTorch: {error}", stacklevel=4)
         return True
 
 

@@ -156,12 +156,12 @@ def test_an_epoch_of_what_the_reference_does_not_take(missing):
         train("auto", torch.bfloat16)
 
 
-def step(backend):
-    tensors = [torch.ones(9, 3), torch.zeros(9, 3), torch.zeros(9, 3)]
+def step(backend, dtype=torch.float32):
+    tensors = [torch.ones(9, 3, dtype=dtype), torch.zeros(9, 3), torch.zeros(9, 3)]
     rows = DeferredRows(tensors[0], (0.9, 0.999), 1e-8, 0.0, backend=backend)
     for ids in (torch.tensor([1, 1, 4]), torch.tensor([4, 0, 0])):
         rows.catch_up(tensors, ids)
-        rows.update(tensors, ids, torch.ones(3, 3), 1e-2)
+        rows.update(tensors, ids, torch.ones(3, 3, dtype=dtype), 1e-2)
     rows.flush(tensors)
     return tensors
 
@@ -176,6 +176,12 @@ def test_row_update(missing, kernel):
     assert all(rehearsed for _, rehearsed in started)
     with pytest.raises(KernelMissingError, match=kernel):
         step("triton")
+
+
+def test_row_update_of_what_the_reference_rounds_otherwise(missing):
+    missing("update_kernel")
+    with pytest.raises(KernelMissingError, match="update_kernel"):
+        step("auto", torch.bfloat16)
 
 
 def test_row_update_starts_where_the_rehearsal_began(missing):

@@ -52,14 +52,16 @@ def test_cpp_is_as_near_to_the_truth_as_the_reference(dim, start, weight_decay):
 
 
 @pytest.mark.parametrize(
-    ("weight_decay", "size", "betas"),
+    ("weight_decay", "size", "betas", "eps"),
     [
-        (1e-6, 1e-2, BETAS), (1e-6, 1e-4, BETAS), (1e-6, 1e-6, BETAS), (1e-4, 1e-2, BETAS), (1e-4, 1e-6, BETAS),
-        (1e-2, 1e-2, BETAS), (1e-2, 1e-6, BETAS), (1e-4, 1e-3, (0.8, 0.997)), (1e-4, 1e-3, (0.9, 0.9999)),
+        (1e-6, 1e-2, BETAS, EPS), (1e-6, 1e-4, BETAS, EPS), (1e-6, 1e-6, BETAS, EPS), (1e-9, 1e-6, BETAS, EPS),
+        (1e-4, 1e-2, BETAS, EPS), (1e-4, 1e-6, BETAS, EPS), (1e-2, 1e-2, BETAS, EPS), (1e-2, 1e-6, BETAS, EPS),
+        (1e-4, 1e-3, (0.8, 0.997), EPS), (1e-4, 1e-3, (0.9, 0.9999), EPS), (3e-6, 1e-3, (0.0, 0.999), EPS),
+        (1e-6, 1e-2, BETAS, 1e-3), (1e-6, 1e-4, BETAS, 1e-4),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dim", [5, 32])
-def test_a_penalty_is_as_near_to_the_truth_as_dense_adam(weight_decay, size, betas, dim):
+def test_a_penalty_is_as_near_to_the_truth_as_dense_adam(weight_decay, size, betas, eps, dim):
     """Steps that share a root in C++, and weights that have died, against dense Adam in float64; most rows are touched
     seldom or never, by gradients that let `sqrt(v)` be large and small beside `eps` and the penalty. Some columns have
     no gradient and start at zero, as biases of users do."""
@@ -69,13 +71,13 @@ def test_a_penalty_is_as_near_to_the_truth_as_dense_adam(weight_decay, size, bet
     results, optimizers = [], []
     for dtype in (torch.float64, torch.float32):
         results.append(weight.to(dtype, copy=True).requires_grad_())
-        optimizers.append(torch.optim.Adam(results[-1:], betas=betas, weight_decay=weight_decay))
-    deferred = DeferredRows(weight, betas, EPS, weight_decay, backend="native")
+        optimizers.append(torch.optim.Adam(results[-1:], betas=betas, eps=eps, weight_decay=weight_decay))
+    deferred = DeferredRows(weight, betas, eps, weight_decay, backend="native")
     for step in range(steps):
         ids = torch.from_numpy((rows * rng.rand(2) ** 4).astype(np.int64))
         gradient = torch.from_numpy(rng.randn(2, dim) * size).float()
         gradient[:, 1] = 0.0
-        rate = 1e-2 * (0.6 + 0.4 * np.cos(np.pi * step / steps))
+        rate = 1e-2 * (0.6 + 0.4 * np.cos(np.pi * step / steps)) if step % 24 else 0.0
         for tensor, optimizer in zip(results, optimizers, strict=True):
             tensor.grad = torch.zeros_like(tensor).index_add_(0, ids, gradient.to(tensor.dtype))
             optimizer.param_groups[0]["lr"] = rate
@@ -93,6 +95,19 @@ def test_a_penalty_is_as_near_to_the_truth_as_dense_adam(weight_decay, size, bet
     ):
         error, allowed = ((tensor - exact).abs().max() for tensor in (ours, dense))
         assert error <= 1.5 * allowed + 5e-7 * exact.abs().max(), name  # some roundings
+
+
+def test_a_gradient_that_overflows_holds_its_row():
+    """Divided by an infinite root, nothing moves; the penalty's steps, together or not, do not make a NaN of that."""
+    tensors = table(2, 9)
+    before = tensors[0].clone()
+    deferred = DeferredRows(tensors[0], BETAS, EPS, 1e-4, 500, backend="native")
+    deferred.update(tensors, torch.tensor([0]), torch.full((1, 9), 1e21), 1e-2)
+    for _ in range(40):
+        deferred.update(tensors, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 9), 1e-2)
+    deferred.flush(tensors)
+    assert torch.equal(tensors[0][0], before[0])
+    assert torch.isfinite(tensors[0][1]).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

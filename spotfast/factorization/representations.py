@@ -79,7 +79,7 @@ class BilinearNet(nn.Module):
             return self.score_candidates(user_ids, item_ids.unsqueeze(1)).squeeze(1)
         # Elsewhere, what a column more takes of views is a tenth of a small step.
         products = (self.user_vectors(user_ids) * self.item_vectors(item_ids)).sum(-1)
-        return products + self.user_biases(user_ids).squeeze(-1) + self.item_biases(item_ids).squeeze(-1)
+        return products + self.user_biases(user_ids).view(-1) + self.item_biases(item_ids).view(-1)
 
     def score_candidates(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Score several items per user, reading each table once: half the gradients of one call per column.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from spotfast.ops import negatives, tables
 from spotfast.ops.tables import EpochRange, EpochResult, Table, UpdateRule
 from spotfast.positives import Positives
 from spotfast.reference import factorization_epoch as reference
+
+if TYPE_CHECKING:
+    from spotfast.kernels.factorization_epoch import Epoch
 
 LOSSES = ("pointwise", "bpr", "hinge", "adaptive_hinge", "regression", "poisson", "logistic")
 LOSSES_OF_RATINGS = ("regression", "poisson", "logistic")
@@ -113,8 +117,11 @@ def factorization_epoch(
     if chosen == "native":
         return _native(users, items, interactions, sampling, loss, rule, at, report)
     if chosen == "triton":
+        epoch = None
         with backends.FallingBack("factorization_epoch", backend):
-            return _triton(users, items, interactions, sampling, loss, rule, at, report)
+            epoch = _prepared(users, items, interactions, sampling, loss, rule, at)
+        if epoch is not None:
+            return EpochResult(*epoch.train(report))
         _check(users, items, interactions, sampling, loss, rule, at, "reference")
 
     def draw(start: int, stop: int, user_ids: Tensor) -> Tensor:
@@ -163,7 +170,7 @@ def _native(
     return EpochResult(mean, batches)
 
 
-def _triton(
+def _prepared(
     users: Table,
     items: Table,
     interactions: TrainingInteractions,
@@ -171,8 +178,7 @@ def _triton(
     loss: str,
     rule: UpdateRule,
     at: EpochRange,
-    report: Callable[[int], bool],
-) -> EpochResult:
+) -> Epoch:
     from spotfast.kernels import factorization_epoch as kernels
 
     def draw(start: int, stop: int, user_ids: Tensor) -> Tensor:
@@ -180,8 +186,7 @@ def _triton(
         return sampling.draw(at.seed, at.epoch, start, stop, user_ids, backend="triton")
 
     draws, slots = (None, 0) if sampling is None else (draw, sampling.slots)
-    mean, batches = kernels.factorization_epoch(users, items, interactions, draws, slots, loss, rule, at, report)
-    return EpochResult(mean, batches)
+    return kernels.prepare(users, items, interactions, draws, slots, loss, rule, at)
 
 
 def _check(

@@ -15,23 +15,6 @@ namespace {
 constexpr int64_t kUsersAtOnce = 1024;  // share a packed tile, which then costs them nothing
 constexpr int kTargetsAtOnce = 4;       // share the loads of a tile's keys
 
-// above[j] = how many of the row's keys are above the j-th target's, equal[j] = how many are equal to it. A row has at
-// most INT16_MAX keys: sums as narrow as the keys are what makes SIMD worth it.
-template <int kTargets>
-void compare_keys(const int16_t* row, int64_t count, const int16_t* targets, int16_t* above, int16_t* equal) {
-    int16_t keys[kTargets], more[kTargets] = {}, same[kTargets] = {};
-    for (int j = 0; j < kTargets; ++j) keys[j] = targets[j];
-    for (int64_t i = 0; i < count; ++i) {
-        const int16_t key = row[i];
-        for (int j = 0; j < kTargets; ++j) {
-            more[j] = static_cast<int16_t>(more[j] + (key > keys[j]));
-            same[j] = static_cast<int16_t>(same[j] + (key == keys[j]));
-        }
-    }
-    std::copy_n(more, kTargets, above);
-    std::copy_n(same, kTargets, equal);
-}
-
 // The targets of some users. Items are compared with them by key, and by score where a key is equal to the target's.
 class Ranking {
   public:
@@ -58,8 +41,10 @@ class Ranking {
         const int64_t end = targets_.indptr[user + 1] - offset_;
         if (t == end) return;
         score_keys(row, count, scales_[user - begin_], row_keys_);
-        for (; t + kTargetsAtOnce <= end; t += kTargetsAtOnce) count_targets<kTargetsAtOnce>(t, first, count, row);
-        for (; t < end; ++t) count_targets<1>(t, first, count, row);
+        for (; t < end; t += kTargetsAtOnce) {
+            const int some = static_cast<int>(std::min<int64_t>(kTargetsAtOnce, end - t));
+            count_targets<kTargetsAtOnce>(some, t, first, count, row);
+        }
     }
 
     void write(int64_t num_items, const RankCounts& counts) const {
@@ -83,37 +68,31 @@ class Ranking {
         const float *first = &scores_[begin - offset_], *last = first + (end - begin);
         const auto [low, high] = std::minmax_element(first, last);
         scales_.push_back(first == last ? KeyScale(0, 0) : KeyScale(*low, *high));
-        score_keys(first, end - begin, scales_.back(), &keys_[begin - offset_]);
+        const KeyScale& scale = scales_.back();
+        std::transform(first, last, &keys_[begin - offset_], [&](float score) { return scale.key(score); });
     }
 
+    // Of the targets t .. t + some - 1, at most kTargets.
     template <int kTargets>
-    void count_targets(int64_t t, int64_t first, int64_t count, const float* row) {
-        int16_t above[kTargets], equal[kTargets];
-        compare_keys<kTargets>(row_keys_, count, &keys_[t], above, equal);
-        for (int j = 0; j < kTargets; ++j) {
-            if (equal[j] > 0) {
-                count_by_score(t + j, first, count, row);
-            } else {
-                above_[t + j] += above[j];
-            }
+    void count_targets(int some, int64_t t, int64_t first, int64_t count, const float* row) {
+        if constexpr (kTargets > 1) {
+            if (some < kTargets) return count_targets<kTargets - 1>(some, t, first, count, row);
+        }
+        uint32_t found = compare_keys<kTargets>(row_keys_, count, &keys_[t], &above_[t]);
+        for (int j = 0; found != 0; ++j, found >>= 1) {
+            if ((found & 1) != 0) count_by_score(t + j, first, count, row);
         }
     }
 
+    // Counts the items whose keys are equal to a target's.
     void count_by_score(int64_t t, int64_t first, int64_t count, const float* row) {
         const float score = scores_[t];
-        const int64_t lower = std::clamp<int64_t>(targets_.items[offset_ + t] - first, 0, count);  // items of lower ids
-        int32_t above = 0, before = 0, behind = 0;
-        for (int64_t i = 0; i < lower; ++i) {
-            above += row[i] > score;
-            before += row[i] == score;
-        }
-        for (int64_t i = lower; i < count; ++i) {
-            above += row[i] > score;
-            behind += row[i] == score;
-        }
-        above_[t] += above;
-        equal_[t] += before + behind;
-        before_[t] += before;
+        const int64_t target = targets_.items[offset_ + t] - first;
+        find_key(row_keys_, count, keys_[t], [&](int64_t i) {
+            above_[t] += row[i] > score;
+            equal_[t] += row[i] == score;
+            before_[t] += row[i] == score && i < target;
+        });
     }
 
     RowsView targets_, excluded_;
@@ -122,7 +101,8 @@ class Ranking {
     std::vector<float> scores_;
     std::vector<int16_t> keys_;
     std::vector<int64_t> above_, equal_, before_;
-    int16_t row_keys_[ItemTile::kMostItems];
+    int16_t row_keys_[ItemTile::kMostItems];  // whole blocks
+    static_assert(ItemTile::kMostItems % kKeyBlock == 0 && ItemTile::kMostItems <= INT16_MAX);
 };
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "score_tiles.h"
 
-#include "lanes.h"
-
 namespace spotfast {
 
 namespace {
@@ -34,16 +32,15 @@ void ItemTile::pack(int64_t first, int64_t count) {
 }
 
 void ItemTile::score(const VectorsView& users, int64_t user, int count, float* out, int64_t stride) const {
-    switch (count) {
-        case 1:
-            return score_users<1>(users, user, out, stride);
-        case 2:
-            return score_users<2>(users, user, out, stride);
-        case 3:
-            return score_users<3>(users, user, out, stride);
-        default:
-            return score_users<4>(users, user, out, stride);
+    score_some<kUsers>(users, user, count, out, stride);
+}
+
+template <int kMost>
+void ItemTile::score_some(const VectorsView& users, int64_t user, int count, float* out, int64_t stride) const {
+    if constexpr (kMost > 1) {
+        if (count < kMost) return score_some<kMost - 1>(users, user, count, out, stride);
     }
+    score_users<kMost>(users, user, out, stride);
 }
 
 template <int kCount>

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "lanes.h"
+
 namespace spotfast {
 
 // `rows` vectors of `dim` floats, one behind the other, and one bias each (null: no biases).
@@ -28,8 +30,8 @@ struct RowsView {
 // The vectors of consecutive items, transposed in panels: scores of several items are computed side by side.
 class ItemTile {
   public:
-    static constexpr int kUsers = 4;            // users that share the loads of a panel
-    static constexpr int64_t kMostItems = 512;  // of a tile
+    static constexpr int kUsers = Lanes::kSize == 8 ? 6 : 4;  // share the loads of a panel: as there are registers
+    static constexpr int64_t kMostItems = 512;                // of a tile
 
     ItemTile(const VectorsView& items, int64_t dim);
 
@@ -43,6 +45,8 @@ class ItemTile {
     void score(const VectorsView& users, int64_t user, int count, float* out, int64_t stride) const;
 
   private:
+    template <int kMost>
+    void score_some(const VectorsView& users, int64_t user, int count, float* out, int64_t stride) const;
     template <int kCount>
     void score_users(const VectorsView& users, int64_t user, float* out, int64_t stride) const;
 

@@ -38,6 +38,18 @@ def vectors_of(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor
     return lookup(ids).contiguous(), torch.arange(len(ids), device=ids.device)
 
 
+def rows_of(vectors: Tensor, index: Tensor) -> Tensor:
+    """Return rows (N, D) of vectors by their numbers (N,).
+
+    On the CPU by one thread: torch's threads would go on waiting for work on the cores that the engine uses next.
+    """
+    return (
+        torch.from_numpy(vectors.numpy()[index.numpy()])
+        if vectors.is_cpu and vectors.dtype == torch.float32
+        else vectors[index]
+    )
+
+
 def biases_of(layer: nn.Module, ids: Tensor) -> Tensor:
     """Return the biases of ids (N,), a tensor (N,) of its own that may be written to."""
     return layer(ids).reshape(-1).clone()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spotfast.factorization.calling import is_plain_bilinear, pair_scores
 from spotfast.factorization.representations import BilinearNet
-from spotfast.inference import biases_of, evaluating, vectors_of
+from spotfast.inference import biases_of, evaluating, rows_of, vectors_of
 from spotfast.ops import scores
 
 FAR_BELOW = -1e36  # the bias of padding: below all scores, and all sums with it are finite, as ranking needs
@@ -91,7 +91,7 @@ class VectorScorer:
         with evaluating(self._net):
             vectors, index = vectors_of(self._net.user_embeddings, self._net.user_vectors, users)
             biases = biases_of(self._net.user_biases, users)
-            return vectors[index], biases, self._item_vectors, self._item_biases
+            return rows_of(vectors, index), biases, self._item_vectors, self._item_biases
 
     def matrix(self, users: Tensor, out: Tensor | None = None) -> Tensor:
         """Score users for all items."""

@@ -151,7 +151,12 @@ def _check_side(name: str, vectors: Tensor, biases: Tensor | None) -> None:
 def _largest(values: Tensor) -> float:
     if values.numel() == 0:
         return 0.0
-    low, high = torch.aminmax(values)  # without a copy; NaN comes through
+    if (
+        values.is_cpu and values.dtype == torch.float32
+    ):  # torch's threads would go on waiting for work on the cores that the engine is about to use
+        array = values.detach().numpy()
+        return float(np.maximum(-array.min(), array.max()))  # NaN comes through
+    low, high = torch.aminmax(values)
     return torch.maximum(-low, high).item()
 
 

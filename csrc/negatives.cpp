@@ -8,6 +8,7 @@
 #include "lanes.h"
 #include "parallel_for.h"
 #include "philox.h"
+#include "positives_before.h"
 #include "row_searches.h"
 
 namespace spotfast {
@@ -16,9 +17,11 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // draws per thread, at least
 constexpr int kShared = 6;           // draws of a user that are worth a search of their own
+constexpr int64_t kLongRow = 96;     // items
 
 // items[i] = the item of words[i] that users[i] has not: the x-th one, and x + how many of the user's row come before
-// it. Draws of one user are best neighbours.
+// it. Neighbouring draws of a user have its row in cache, and those of a long one share a search; others wait for
+// memory together.
 void find_unseen(const int64_t* users, const uint32_t* words, int size, int64_t num_items,
                  const PositivesView& positives, int64_t* items) {
     const auto row = [&](int i) { return positives.items + positives.indptr[users[i]]; };
@@ -30,10 +33,12 @@ void find_unseen(const int64_t* users, const uint32_t* words, int size, int64_t 
         for (end = first; end < size && users[end] == users[first]; ++end) {
             x[end] = static_cast<int32_t>(below(words[end], left));
         }
-        if (end - first >= kShared) {
-            search_row(row(first), count(first), x + first, end - first, before + first);
-        } else {
+        if (end - first < kShared) {
             for (int i = first; i < end; ++i) others[lanes++] = i;
+        } else if (count(first) > kLongRow) {
+            positives_before(row(first), count(first), x + first, end - first, before + first);
+        } else {
+            for (int i = first; i < end; ++i) before[i] = positives_before(row(i), count(i), x[i]);
         }
     }
     if (lanes > 0) {
@@ -91,6 +96,37 @@ class DrawUsers {
   private:
     const int64_t* user_;
     int64_t slots_, slot_;
+};
+
+// Asks for what the draws of the next users read, which is far apart in memory where users are in no order.
+class UsersAhead {
+  public:
+    UsersAhead(const int64_t* users, const int64_t* end, int64_t slots, const PositivesView& positives)
+        : starts_(users), rows_(slots < kShared ? end : users), end_(end), positives_(positives) {}
+
+    // Told which user's draws are next.
+    void reach(const int64_t* user) {
+        for (const int64_t* last = std::min(user + 2 * kUsers, end_); starts_ < last; ++starts_) {
+            prefetch(positives_.indptr + *starts_, 2 * sizeof(int64_t));
+        }
+        for (const int64_t* last = std::min(user + kUsers, end_); rows_ < last; ++rows_) ask_for_row(*rows_);
+    }
+
+  private:
+    static constexpr int64_t kUsers = 64;  // more than have draws in a group
+    static constexpr int64_t kLine = 16, kLines = 8;
+
+    // All of a short row, and where the first steps of a bisection of a long one look.
+    void ask_for_row(int64_t user) const {
+        const int32_t* row = positives_.items + positives_.indptr[user];
+        const int64_t count = positives_.indptr[user + 1] - positives_.indptr[user];
+        for (int64_t i = 0; i < count; i += std::max(kLine, count / kLines)) prefetch(row + i, 1);
+        if (count > 0) prefetch(row + count - 1, 1);
+    }
+
+    // The next users to ask for: where their rows start, and the rows, unless their draws wait for them together.
+    const int64_t *starts_, *rows_, *end_;
+    const PositivesView& positives_;
 };
 
 // Draws for users in any order, put in order of user: rows are searched while they are in cache, and for several draws
@@ -183,19 +219,20 @@ void unseen_negatives(const NegativesRequest& request, const int64_t* users, con
                       int threads, int64_t* out) {
     const RequestDraws draws(request);
     const int64_t slots = request.slots;
-    const auto find_in_order = [&](int64_t first, const uint32_t* words, int size) {
-        int64_t own[kDraws];
-        DrawUsers draw_users(users, slots, first);
-        for (int i = 0; i < size; ++i) own[i] = draw_users.next();
-        find_unseen(own, words, size, request.num_items, positives, out + first);
-    };
     parallel_for(draws.count, threads, kGrain, [&](int64_t begin, int64_t end) {
         SortedDraws sorted(end - begin);
         for (int64_t first = begin; first < end; first += SortedDraws::kMost) {
             const int64_t last = std::min(first + SortedDraws::kMost, end);
             const int64_t *first_user = users + first / slots, *last_user = users + (last - 1) / slots + 1;
             if (last - first < SortedDraws::kLeast || std::is_sorted(first_user, last_user)) {
-                for_draws(draws.key, draws.origin, first, last, find_in_order);
+                UsersAhead ahead(first_user, last_user, slots, positives);
+                for_draws(draws.key, draws.origin, first, last, [&](int64_t offset, const uint32_t* words, int size) {
+                    int64_t own[kDraws];
+                    ahead.reach(users + offset / slots);
+                    DrawUsers draw_users(users, slots, offset);
+                    for (int i = 0; i < size; ++i) own[i] = draw_users.next();
+                    find_unseen(own, words, size, request.num_items, positives, out + offset);
+                });
             } else {
                 sorted.sort(draws, users, slots, first, last);
                 sorted.find_unseen(request.num_items, positives, out);

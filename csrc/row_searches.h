@@ -72,19 +72,4 @@ struct RowSearches {
     }
 };
 
-// The same for one row that all lanes share: low[lane] = how many values row[j] - j are <= x[lane].
-inline void search_row(const int32_t* row, int64_t count, const int32_t* x, int lanes, int32_t* low) {
-    std::fill_n(low, lanes, 0);
-    if (count == 0) return;
-    int32_t length = static_cast<int32_t>(count);
-    for (; length > 1; length -= length >> 1) {
-        const int32_t half = length >> 1;
-        for (int lane = 0; lane < lanes; ++lane) {
-            const int32_t probe = low[lane] + half - 1;
-            low[lane] += row[probe] - probe <= x[lane] ? half : 0;
-        }
-    }
-    for (int lane = 0; lane < lanes; ++lane) low[lane] += row[low[lane]] - low[lane] <= x[lane];
-}
-
 }  // namespace spotfast

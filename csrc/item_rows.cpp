@@ -9,7 +9,7 @@ namespace spotfast {
 
 namespace {
 
-constexpr int64_t kUsersPerThread = 1 << 12;  // at least: every thread looks at all pairs
+constexpr int64_t kPairsPerThread = 1 << 15;  // at least: every thread looks at all pairs
 
 // offsets[i] = how many pairs of users in [begin, end) have an item below i.
 template <class Id>
@@ -67,8 +67,10 @@ int64_t item_rows(const Id* user_ids, const Id* item_ids, int64_t count, int64_t
     for (int64_t i = 0; i < count; ++i) ++indptr[user_ids[i] + 1];
     for (int64_t user = 0; user < num_users; ++user) indptr[user + 1] += indptr[user];
     std::vector<int64_t> next(indptr, indptr + num_users);
-    parallel_for(num_users, threads, kUsersPerThread, [&](int64_t begin, int64_t end) {
-        fill_rows(user_ids, item_ids, count, num_items, begin, end, next.data(), items);
+    // Threads get as many pairs each, of neighbouring users: those up to which there are so many.
+    const auto first_user = [&](int64_t pairs) { return std::lower_bound(indptr, indptr + num_users, pairs) - indptr; };
+    parallel_for(count, threads, kPairsPerThread, [&](int64_t first, int64_t last) {
+        fill_rows(user_ids, item_ids, count, num_items, first_user(first), first_user(last), next.data(), items);
     });
     return close_gaps(next.data(), num_users, indptr, items);
 }

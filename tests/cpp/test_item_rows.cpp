@@ -8,7 +8,7 @@ using namespace spotfast;
 
 namespace {
 
-constexpr int64_t kUsers = 10'000, kItems = 50, kCount = 60'000;
+constexpr int64_t kUsers = 10'000, kItems = 50, kCount = 120'000;
 
 // Pairs in a random-looking order, many of them repeated, none of the last user.
 template <class Id>

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from spotfast.evaluation import mrr_score
 
-FLOOR, PRODUCT_FLOOR = 100.0, 0.4
+FLOOR, PRODUCT_FLOOR = 200.0, 0.4
 
 
 def loop(predict: Callable[[fitted.Evaluation, int], NDArray[Any]], evaluation: fitted.Evaluation) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spotfast.evaluation import precision_recall_score
 
-FLOOR = 100.0
+FLOOR = 250.0
 K = 10
 
 

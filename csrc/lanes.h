@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -53,6 +54,25 @@ struct Lanes {
         return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
     }
 };
+
+// Makes rows of columns: rows[i][j] and rows[j][i] change places.
+inline void transpose(Lanes (&rows)[Lanes::kSize]) {
+    __m256 pairs[8], fours[8];
+    for (int i = 0; i < 8; i += 2) {  // of each half: numbers of two rows by turns
+        pairs[i] = _mm256_unpacklo_ps(rows[i].value, rows[i + 1].value);
+        pairs[i + 1] = _mm256_unpackhi_ps(rows[i].value, rows[i + 1].value);
+    }
+    for (int i = 0; i < 8; i += 4) {  // of four rows
+        fours[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+        fours[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xEE);
+        fours[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+        fours[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xEE);
+    }
+    for (int i = 0; i < 4; ++i) {
+        rows[i].value = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+        rows[i + 4].value = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+    }
+}
 
 #else
 
@@ -110,6 +130,13 @@ struct Lanes {
     // The sum of all lanes, always in the same order.
     float sum() const { return (value[0] + value[2]) + (value[1] + value[3]); }
 };
+
+// Makes rows of columns: rows[i][j] and rows[j][i] change places.
+inline void transpose(Lanes (&rows)[Lanes::kSize]) {
+    for (int i = 0; i < Lanes::kSize; ++i) {
+        for (int j = 0; j < i; ++j) std::swap(rows[i].value[j], rows[j].value[i]);
+    }
+}
 
 #endif
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <system_error>
@@ -37,6 +38,19 @@ void parallel_for(int64_t count, int threads, int64_t grain, const Body& body) {
     for (const auto& failure : failures) {
         if (failure) std::rethrow_exception(failure);
     }
+}
+
+// The same in chunks of at most `most`, each for the thread that is free first: one that is held up by another process
+// holds up little. There are some chunks for every thread, but none below `least` where fewer do.
+template <class Body>
+void parallel_chunks(int64_t count, int threads, int64_t least, int64_t most, const Body& body) {
+    constexpr int64_t kPerThread = 4;
+    const int64_t share = (count + threads - 1) / threads, wanted = (share + kPerThread - 1) / kPerThread;
+    const int64_t chunk = std::clamp(wanted, std::min({least, share, most}), most);
+    std::atomic<int64_t> next{0};
+    parallel_for(std::min<int64_t>(threads, count), threads, 1, [&](int64_t, int64_t) {
+        for (int64_t begin; (begin = next.fetch_add(chunk)) < count;) body(begin, std::min(begin + chunk, count));
+    });
 }
 
 }  // namespace spotfast

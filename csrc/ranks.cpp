@@ -12,8 +12,8 @@ namespace spotfast {
 
 namespace {
 
-constexpr int64_t kUsersAtOnce = 1024;  // share a packed tile, which then costs them nothing
-constexpr int kTargetsAtOnce = 4;       // share the loads of a tile's keys
+constexpr int64_t kLeastUsers = 256, kMostUsers = 1024;  // share a packed tile, which then costs them little
+constexpr int kTargetsAtOnce = 4;                        // share the loads of a tile's keys
 
 // The targets of some users. Items are compared with them by key, and by score where a key is equal to the target's.
 class Ranking {
@@ -109,16 +109,13 @@ class Ranking {
 
 void rank_counts(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& targets,
                  const RowsView& excluded, int threads, const RankCounts& counts) {
-    parallel_for(users.rows, threads, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t first = begin; first < end; first += kUsersAtOnce) {
-            const int64_t last = std::min(first + kUsersAtOnce, end);
-            Ranking ranking(users, items, dim, targets, excluded, first, last);
-            visit_score_rows(users, items, dim, excluded, first, last,
-                             [&](int64_t user, int64_t first_item, int64_t count, const float* row) {
-                                 ranking.count(user, first_item, count, row);
-                             });
-            ranking.write(items.rows, counts);
-        }
+    parallel_chunks(users.rows, threads, kLeastUsers, kMostUsers, [&](int64_t begin, int64_t end) {
+        Ranking ranking(users, items, dim, targets, excluded, begin, end);
+        visit_score_rows(users, items, dim, excluded, begin, end,
+                         [&](int64_t user, int64_t first_item, int64_t count, const float* row) {
+                             ranking.count(user, first_item, count, row);
+                         });
+        ranking.write(items.rows, counts);
     });
 }
 

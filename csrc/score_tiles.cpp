@@ -23,10 +23,21 @@ void ItemTile::pack(int64_t first, int64_t count) {
     if (items_.biases != nullptr) std::copy_n(items_.biases + first, count, biases_.begin());
     for (int64_t panel = 0; panel < count; panel += kPanel) {
         float* packed = &packed_[panel * dim_];
-        for (int lane = 0; lane < kPanel; ++lane) {
-            const bool exists = panel + lane < count;
-            const float* vector = items_.vectors + (first + panel + (exists ? lane : 0)) * dim_;
-            for (int64_t d = 0; d < dim_; ++d) packed[d * kPanel + lane] = exists ? vector[d] : 0.0f;
+        const float* vectors = items_.vectors + (first + panel) * dim_;
+        const int64_t lanes = std::min<int64_t>(kPanel, count - panel);
+        const int64_t together = lanes == kPanel ? dim_ / Lanes::kSize * Lanes::kSize : 0;
+        for (int64_t d = 0; d < together; d += Lanes::kSize) {
+            for (int lane = 0; lane < kPanel; lane += Lanes::kSize) {
+                Lanes block[Lanes::kSize];
+                for (int i = 0; i < Lanes::kSize; ++i) block[i] = Lanes::load(vectors + (lane + i) * dim_ + d);
+                transpose(block);
+                for (int i = 0; i < Lanes::kSize; ++i) block[i].store(packed + (d + i) * kPanel + lane);
+            }
+        }
+        for (int64_t d = together; d < dim_; ++d) {
+            for (int lane = 0; lane < kPanel; ++lane) {
+                packed[d * kPanel + lane] = lane < lanes ? vectors[lane * dim_ + d] : 0.0f;
+            }
         }
     }
 }

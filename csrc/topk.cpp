@@ -208,20 +208,18 @@ void topk(const VectorsView& users, const VectorsView& items, int64_t dim, const
     const int64_t most = std::max<int64_t>(room(search, k), 1);
     const int64_t at_once = std::clamp<int64_t>(kEntriesAtOnce / most, RoughTile::kUsers, kMostUsersAtOnce);
     const RoughScale scale(items, dim);
-    parallel_for(users.rows, threads, 1, [&](int64_t begin, int64_t end) {
+    parallel_chunks(users.rows, threads, at_once, at_once, [&](int64_t begin, int64_t end) {
         RoughTile tile(items, scale);
-        for (int64_t first = begin; first < end; first += at_once) {
-            std::vector<int64_t> some(std::min(first + at_once, end) - first);
-            std::iota(some.begin(), some.end(), first);
-            std::vector<int64_t> wrong;
-            {
-                Searchers searchers(search, scale, std::move(some));
-                wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
-            }
-            if (wrong.empty()) continue;
-            const std::vector<int32_t> none(wrong.size(), INT32_MIN);
-            Searchers(search, scale, std::move(wrong)).find(tile, none, ids, scores);
+        std::vector<int64_t> some(end - begin);
+        std::iota(some.begin(), some.end(), begin);
+        std::vector<int64_t> wrong;
+        {
+            Searchers searchers(search, scale, std::move(some));
+            wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
         }
+        if (wrong.empty()) return;
+        const std::vector<int32_t> none(wrong.size(), INT32_MIN);
+        Searchers(search, scale, std::move(wrong)).find(tile, none, ids, scores);
     });
 }
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <atomic>
 #include <stdexcept>
 #include <vector>
 
@@ -14,6 +16,27 @@ TEST(every_index_is_visited_once) {
                 for (int64_t i = begin; i < end; ++i) ++visits[i];
             });
             CHECK(visits == std::vector<int>(count, 1));
+        }
+    }
+}
+
+TEST(chunks_visit_every_index_once) {
+    for (const int64_t count : {0, 1, 7, 1000}) {
+        for (const int threads : {1, 3, 16}) {
+            for (const int64_t least : {1, 40}) {
+                std::vector<int> visits(count);
+                std::atomic<int64_t> longest{0}, chunks{0};
+                parallel_chunks(count, threads, least, 50, [&](int64_t begin, int64_t end) {
+                    for (int64_t i = begin; i < end; ++i) ++visits[i];
+                    int64_t most = longest;
+                    while (end - begin > most && !longest.compare_exchange_weak(most, end - begin)) {
+                    }
+                    ++chunks;
+                });
+                CHECK(visits == std::vector<int>(count, 1));
+                CHECK(longest <= 50 && chunks >= std::min<int64_t>(threads, count));
+                if (count == 1000) CHECK(longest >= least);
+            }
         }
     }
 }

@@ -88,11 +88,15 @@ class Ranking {
     void count_by_score(int64_t t, int64_t first, int64_t count, const float* row) {
         const float score = scores_[t];
         const int64_t target = targets_.items[offset_ + t] - first;
+        int64_t above = 0, equal = 0, before = 0;
         find_key(row_keys_, count, keys_[t], [&](int64_t i) {
-            above_[t] += row[i] > score;
-            equal_[t] += row[i] == score;
-            before_[t] += row[i] == score && i < target;
+            above += row[i] > score;
+            equal += row[i] == score;
+            before += row[i] == score && i < target;
         });
+        above_[t] += above;
+        equal_[t] += equal;
+        before_[t] += before;
     }
 
     RowsView targets_, excluded_;

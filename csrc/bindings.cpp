@@ -300,7 +300,7 @@ const T* data_or_null(const std::optional<Array<T>>& array) {
 
 py::tuple py_factorization_epoch(TableArrays users, TableArrays items, const Array<int32_t>& pairs,
                                  const std::optional<Array<float>>& ratings, const std::optional<Array<float>>& weights,
-                                 Sampler sampler, int64_t slots, int64_t first_item,
+                                 Sampler sampler, int64_t slots, int64_t num_items, int64_t first_item,
                                  const std::optional<Array<int64_t>>& indptr,
                                  const std::optional<Array<int32_t>>& positives,
                                  const std::optional<Array<uint32_t>>& thresholds, uint64_t seed, uint32_t epoch,
@@ -310,7 +310,7 @@ py::tuple py_factorization_epoch(TableArrays users, TableArrays items, const Arr
     const InteractionsView interactions{pairs.data(), data_or_null(ratings), data_or_null(weights), pairs.shape(0)};
     const SamplingSettings sampling{sampler,
                                     slots,
-                                    item_table.rows,
+                                    num_items,
                                     first_item,
                                     {data_or_null(indptr), data_or_null(positives)},
                                     data_or_null(thresholds)};
@@ -372,10 +372,10 @@ void def_training(py::module_& m) {
              py::arg("weight_decay"), py::arg("decoupled"), py::arg("momentum"), py::arg("lr_decay"), py::arg("steps"));
     m.def("factorization_epoch", &py_factorization_epoch, py::kw_only(), py::arg("users").noconvert(),
           py::arg("items").noconvert(), py::arg("pairs").noconvert(), py::arg("ratings").noconvert(),
-          py::arg("weights").noconvert(), py::arg("sampler"), py::arg("slots"), py::arg("first_item"),
-          py::arg("indptr").noconvert(), py::arg("positives").noconvert(), py::arg("thresholds").noconvert(),
-          py::arg("seed"), py::arg("epoch"), py::arg("batch_size"), py::arg("loss"), py::arg("rule"),
-          py::arg("rule_settings"), py::arg("threads"), py::arg("report"));
+          py::arg("weights").noconvert(), py::arg("sampler"), py::arg("slots"), py::arg("num_items"),
+          py::arg("first_item"), py::arg("indptr").noconvert(), py::arg("positives").noconvert(),
+          py::arg("thresholds").noconvert(), py::arg("seed"), py::arg("epoch"), py::arg("batch_size"), py::arg("loss"),
+          py::arg("rule"), py::arg("rule_settings"), py::arg("threads"), py::arg("report"));
     m.def("pooling_epoch", &py_pooling_epoch, py::kw_only(), py::arg("items").noconvert(),
           py::arg("sequences").noconvert(), py::arg("start"), py::arg("slots"), py::arg("seed"), py::arg("epoch"),
           py::arg("batch_size"), py::arg("loss"), py::arg("rule"), py::arg("rule_settings"), py::arg("threads"),

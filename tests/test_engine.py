@@ -26,6 +26,7 @@ from spotfast.factorization.representations import BilinearNet
 from spotfast.interactions import Interactions
 from spotfast.layers import BloomEmbedding
 from spotfast.optim import DeferredAdam, RowwiseAdagrad
+from spotfast.training.recognition import rule_of
 
 USERS, ITEMS, DIM = 40, 30, 8
 IMPLICIT, EXPLICIT = ImplicitFactorizationModel, ExplicitFactorizationModel
@@ -132,6 +133,19 @@ class TestRecognised:
         net = BilinearNet(USERS, ITEMS, DIM, **layers)
         assert fitted(representation=net)._net is net
 
+    @pytest.mark.parametrize("negatives", NEGATIVES)
+    def test_tables_larger_than_the_data(self, negatives):
+        net = BilinearNet(USERS + 7, ITEMS + 30, DIM)
+        before = copy.deepcopy(net)
+        fitted(representation=net, negatives=negatives)
+        assert torch.equal(net.item_embeddings.weight[ITEMS:], before.item_embeddings.weight[ITEMS:])
+        assert not torch.equal(net.item_embeddings.weight[:ITEMS], before.item_embeddings.weight[:ITEMS])
+
+    def test_a_scheduler_of_the_learning_rate(self):
+        model = fitted()
+        torch.optim.lr_scheduler.StepLR(model._optimizer, 1)
+        model.fit(data())
+
     def test_a_learning_rate_in_a_tensor(self):
         fitted(optimizer_func=lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(1e-2)))
 
@@ -192,6 +206,13 @@ def hooked(parameters):
     return optimizer
 
 
+def own_step(parameters):
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+    plain = optimizer.step
+    optimizer.step = lambda closure=None: plain(closure)
+    return optimizer
+
+
 def two_groups(parameters):
     first, *others = parameters
     return torch.optim.Adam([{"params": [first]}, {"params": others, "lr": 1e-3}], lr=1e-2)
@@ -229,6 +250,9 @@ OTHER_NETWORKS = {
     "item_embeddings has scale_grad_by_freq=True": lambda: BilinearNet(
         USERS, ITEMS, DIM, item_embedding_layer=nn.Embedding(ITEMS, DIM, scale_grad_by_freq=True)
     ),
+    "there are not as many biases as vectors": lambda: BilinearNet(
+        USERS, ITEMS, DIM, item_embedding_layer=nn.Embedding(ITEMS + 5, DIM)
+    ),
     "the optimizer is not over all tables and nothing else": lambda: changed(
         lambda net: net.register_parameter("temperature", nn.Parameter(torch.ones(())))
     ),
@@ -237,6 +261,7 @@ OTHER_OPTIMIZERS = {
     "RMSprop": torch.optim.RMSprop,
     "OwnAdam": OwnAdam,
     "the optimizer has hooks": hooked,
+    "the optimizer has a step of its own": own_step,
     "2 groups of parameters": two_groups,
     "not over all tables": lambda parameters: torch.optim.Adam(list(parameters)[:3], lr=1e-2),
     "amsgrad=True": lambda parameters: torch.optim.Adam(parameters, lr=1e-2, amsgrad=True),
@@ -292,6 +317,26 @@ class TestNotRecognised:
         model._optimizer.state[model._net.item_biases.weight]["step"] += 1
         with pytest.warns(spotfast.PerformanceWarning, match="different numbers of steps"):
             model.fit(data())
+
+
+def test_adamw_is_decoupled_where_torch_does_not_say_so():
+    """As up to torch 2.6."""
+    layers = (nn.Embedding(3, 2), nn.Embedding(3, 1))
+    optimizer = torch.optim.AdamW([layer.weight for layer in layers], lr=1e-2, weight_decay=0.1)
+    optimizer.param_groups[0].pop("decoupled_weight_decay", None)
+    rule = rule_of(optimizer, layers)
+    assert rule.decoupled
+    assert rule.weight_decay == 0.1
+
+
+@pytest.mark.parametrize("name", ["ratings", "weights"])
+def test_numbers_too_large_for_float32(name):
+    interactions = data(count=5)
+    setattr(interactions, name, np.full(5, 1e39))
+    model = made(EXPLICIT)
+    with pytest.raises(ValueError, match=f"{name} must be at most 3.4e\\+38 in magnitude, got 1e\\+39"):
+        model.fit(interactions)
+    assert model._net is None
 
 
 class TestAgainstAutograd:

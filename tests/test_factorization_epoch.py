@@ -442,7 +442,7 @@ PAIRS = torch.zeros(64, 2, dtype=torch.int32)
         (_with("interactions", ratings=torch.zeros(64)), "loss 'bpr' needs sampling and no ratings"),
         (lambda case: replace(case, sampling=None), "loss 'bpr' needs sampling and no ratings"),
         (lambda case: replace(case, loss="poisson"), "loss 'poisson' needs ratings and no sampling"),
-        (_with("sampling", num_items=99), "sampling.num_items must be 100, as items, got 99"),
+        (_with("sampling", num_items=101), "sampling.num_items must be at most 100, as items, got 101"),
         (_with("sampling", slots=2), "sampling.slots must be 1 for loss 'bpr', got 2"),
         (_with("interactions", pairs=PAIRS.long()), "interactions.pairs must be int32 .* got torch.int64"),
         (_with("interactions", pairs=PAIRS[:0]), r"interactions.pairs must be .* n >= 1, got .*\(0, 2\)"),

@@ -154,6 +154,7 @@ def _native(
         weights=tables.array(interactions.weights),
         sampler=native.Sampler.__members__["none" if sampling is None else sampling.sampler],
         slots=0 if sampling is None else sampling.slots,
+        num_items=0 if sampling is None else sampling.num_items,
         first_item=0 if sampling is None else sampling.first,
         indptr=None if positives is None else positives.indptr.numpy(),
         positives=None if positives is None else positives.items.numpy(),
@@ -213,8 +214,8 @@ def _check(
     if of_ratings != (sampling is None) or of_ratings != (interactions.ratings is not None):
         needs = "ratings and no sampling" if of_ratings else "sampling and no ratings"
         raise ValueError(f"loss {loss!r} needs {needs}")
-    if sampling is not None and sampling.num_items != len(items.vectors):
-        raise ValueError(f"sampling.num_items must be {len(items.vectors)}, as items, got {sampling.num_items}")
+    if sampling is not None and sampling.num_items > len(items.vectors):
+        raise ValueError(f"sampling.num_items must be at most {len(items.vectors)}, as items, got {sampling.num_items}")
     if sampling is not None and loss != "adaptive_hinge" and sampling.slots != 1:
         raise ValueError(f"sampling.slots must be 1 for loss {loss!r}, got {sampling.slots}")
     _check_interactions(interactions, len(users.vectors), len(items.vectors), device)

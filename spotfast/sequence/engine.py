@@ -41,6 +41,10 @@ class PoolingEngine(NativeEngine):
         for name, layer in (("item_embeddings", vectors), ("item_biases", biases)):
             if layer.padding_idx != PADDING_IDX:
                 raise recognition.NotRecognisedError(f"{name} has padding_idx={layer.padding_idx}")
+        if vectors.num_embeddings != task.num_items:  # negatives are drawn from all rows
+            raise recognition.NotRecognisedError(
+                f"the table of items has {vectors.num_embeddings} rows for {task.num_items} items"
+            )
         super().__init__("pooling_epoch", optimizer, [(vectors, biases)])
         if recognition.rule_of(optimizer, (vectors, biases)).name == "sparse_adam":
             raise recognition.NotRecognisedError("SparseAdam moves other rows with other engines")

@@ -43,8 +43,8 @@ class FactorizationTask:
         self.sampling = sampling
         pairs = np.empty((self.count, 2), np.int32)
         pairs[:, 0], pairs[:, 1] = interactions.user_ids, interactions.item_ids
-        ratings = _floats(interactions.ratings, device) if sampling is None else None
-        weights = _floats(interactions.weights, device)
+        ratings = _floats("ratings", interactions.ratings, device) if sampling is None else None
+        weights = _floats("weights", interactions.weights, device)
         self.interactions = TrainingInteractions(torch.from_numpy(pairs).to(device), ratings, weights)
 
     def _read(self, epoch: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
@@ -127,5 +127,12 @@ class ImplicitTask(FactorizationTask):
         return self._loss(positive, negatives if self._several else negatives[0], weights=weights)
 
 
-def _floats(values: Any, device: torch.device) -> Tensor | None:
-    return None if values is None else torch.from_numpy(np.array(values, np.float32)).to(device)
+def _floats(name: str, values: Any, device: torch.device) -> Tensor | None:
+    if values is None:
+        return None
+    with np.errstate(over="ignore"):
+        floats = np.array(values, np.float32)
+    if not np.isfinite(floats).all():
+        largest = np.abs(np.asarray(values, np.float64)).max()
+        raise ValueError(f"{name} must be at most {np.finfo(np.float32).max:.3g} in magnitude, got {largest:.3g}")
+    return torch.from_numpy(floats).to(device)

@@ -45,6 +45,8 @@ class NativeEngine:
         for vectors, biases in layers:
             if vectors.embedding_dim != layers[0][0].embedding_dim or biases.embedding_dim != 1:
                 raise recognition.NotRecognisedError("vectors are not of one length, or biases of more than one column")
+            if vectors.num_embeddings != biases.num_embeddings:
+                raise recognition.NotRecognisedError("there are not as many biases as vectors")
             if device.type == "cuda" and vectors.embedding_dim > MOST_COLUMNS_IN_KERNELS:
                 raise recognition.NotRecognisedError(f"vectors have more than {MOST_COLUMNS_IN_KERNELS} numbers")
         rule = recognition.rule_of(optimizer, self._all_layers)

@@ -57,6 +57,9 @@ def rule_of(optimizer: torch.optim.Optimizer, layers: tuple[nn.Embedding, ...]) 
         raise NotRecognisedError(f"the optimizer is {kind.__module__}.{kind.__name__}")
     if any(getattr(optimizer, hooks, None) for hooks in _OPTIMIZER_HOOKS):
         raise NotRecognisedError("the optimizer has hooks")
+    step = vars(optimizer).get("step")
+    if step is not None and not getattr(step, "_wrapped_by_lr_sched", False):  # schedulers count its calls
+        raise NotRecognisedError("the optimizer has a step of its own")
     groups = optimizer.param_groups
     if len(groups) != 1:
         raise NotRecognisedError(f"the optimizer has {len(groups)} groups of parameters, not one")
@@ -114,6 +117,10 @@ def _require_gradients_of_kind(kind: type, rule: UpdateRule, sparse: set[bool]) 
         raise NotRecognisedError(f"{kind.__name__} needs tables with sparse=False")
 
 
+def _adamw(group: dict[str, Any]) -> UpdateRule:
+    return _adam({**group, "decoupled_weight_decay": True})  # which torch says itself from 2.7 on
+
+
 def _adam(group: dict[str, Any]) -> UpdateRule:
     decoupled = bool(group.get("decoupled_weight_decay"))
     rate, decay = float(group["lr"]), float(group["weight_decay"])
@@ -150,7 +157,7 @@ def _require_no_decay(group: dict[str, Any]) -> None:
 
 _RULES: dict[type, Callable[[dict[str, Any]], UpdateRule]] = {
     torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adam,
+    torch.optim.AdamW: _adamw,
     DeferredAdam: _adam,
     torch.optim.SparseAdam: _sparse_adam,
     torch.optim.SGD: _sgd,

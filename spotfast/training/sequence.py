@@ -86,7 +86,7 @@ class SequenceTask:
         self.loss_name = loss_name
         self.loss = loss
         self._sequences = sequences
-        self._num_items = num_items
+        self.num_items = num_items
         self._device = device
 
     def sequences(self, epoch: int, start: int, stop: int) -> NDArray[np.int32]:
@@ -99,6 +99,6 @@ class SequenceTask:
         sequences = torch.from_numpy(self.sequences(epoch, start, stop)).to(self._device, torch.int64)
         draws = sequences.shape[1] * self.slots
         drawn = negatives.uniform(
-            self.seed, epoch, start, stop, draws, self._num_items, first=PADDING_IDX + 1, device=self._device
+            self.seed, epoch, start, stop, draws, self.num_items, first=PADDING_IDX + 1, device=self._device
         )
         return sequences, drawn.view(*sequences.shape, self.slots)

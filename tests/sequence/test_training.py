@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import spotfast
 from spotfast.interactions import Interactions, SequenceInteractions
 from spotfast.ops import negatives, permutation
 from spotfast.optim import DeferredAdam
 from spotfast.sequence.implicit import NETWORKS, ImplicitSequenceModel
+from spotfast.sequence.representations import PoolNet
 
 ITEMS, LENGTH, DIM = 23, 6, 5  # as in conftest.py
 LOSSES = ImplicitSequenceModel.LOSSES
@@ -216,3 +218,20 @@ def test_learning_rate(data):
     model.learning_rate = 0.25
     model.fit(data())
     assert model.learning_rate == model._optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_no_item_beyond_the_data_is_drawn_from_a_larger_table():
+    net = PoolNet(60, 8)
+    before = net.item_embeddings.weight.detach().clone()
+    model = ImplicitSequenceModel(
+        representation=net,
+        n_iter=1,
+        optimizer_func=lambda parameters: torch.optim.SGD(parameters, lr=0.5),
+        random_state=0,
+    )
+    rng = np.random.default_rng(0)
+    sequences = SequenceInteractions(rng.integers(1, 30, (40, 6)), num_items=30)
+    with pytest.warns(spotfast.PerformanceWarning, match="60 rows for 30 items"):
+        model.fit(sequences)
+    assert torch.equal(net.item_embeddings.weight[30:], before[30:])
+    assert not torch.equal(net.item_embeddings.weight[:30], before[:30])

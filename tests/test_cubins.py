@@ -634,8 +634,12 @@ print(count)
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr(choice.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-        monkeypatch.setitem(sys.modules, "triton", types.ModuleType("triton"))
+        triton = types.ModuleType("triton")
+        monkeypatch.setitem(sys.modules, "triton", triton)
         monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: object())
+        triton.__version__ = "3.2.0"
+        assert jit_missing() == "triton 3.2.0 is too old: 3.3 or newer is needed: pip install --upgrade triton"
+        triton.__version__ = "3.10.0+git1234"
         assert jit_missing() == "triton finds no C compiler: install gcc, or set CC"
         monkeypatch.setenv("CC", "cc")
         assert jit_missing() == "triton needs Python's headers: install python3-dev"

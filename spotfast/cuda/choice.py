@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import re
 import shutil
 import sysconfig
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +28,7 @@ from spotfast.cuda.shipped import Shipped, shipped
 
 ALIGNMENT = 16  # bytes; cubins take it for granted of every pointer, PTX does not
 FIRST_PTX = (8, 0)
+OLDEST_TRITON = (3, 3)
 NOT_INSTALLED = "triton is not installed: pip install 'spotfast[triton]'"
 
 Source = Literal["cubin", "JIT", "PTX", "reference"]
@@ -158,9 +160,12 @@ def jit_missing() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return NOT_INSTALLED
     try:
-        importlib.import_module("triton")
+        version = importlib.import_module("triton").__version__
     except ImportError as error:
         return f"triton cannot be imported ({error}): pip install --upgrade triton"
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        return f"triton {version} is too old: {oldest} or newer is needed: pip install --upgrade triton"
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "triton finds no C compiler: install gcc, or set CC"
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():

@@ -6,15 +6,17 @@ import ctypes
 import hashlib
 import itertools
 import json
+import re
 import struct
 import sys
 import types
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
 
-from spotfast import PerformanceWarning, warnings
+from spotfast import PerformanceWarning, backends, warnings
 from spotfast.cuda import choice, functions, shipped
 from spotfast.cuda.choice import Device, choose, select
 from spotfast.cuda.driver import Driver, DriverError, driver
@@ -312,6 +314,16 @@ class TestManifest:
     def test_of_operation(self, tmp_path):
         found = ship(tmp_path, kernels=("file.a_kernel", "file.b_kernel", "filer.a_kernel"))
         assert [program.kernel for program in found.of_operation("file")] == ["file.a_kernel", "file.b_kernel"]
+
+    def test_every_kernel_is_of_an_operation(self, tmp_path):
+        sources = Path(launching.__file__).parent.glob("*.py")
+        kernels = sorted(path.stem for path in sources if re.search(r"^def \w+_kernel\(", path.read_text(), re.M))
+        assert len(kernels) > 5
+        found = ship(tmp_path, kernels=[f"{file}.a_kernel" for file in kernels])
+        operations = [name for name, devices in backends.OPERATIONS.items() if "triton" in devices.get("cuda", ())]
+        programs = [found.of_operation(operation) for operation in operations]
+        assert all(programs)
+        assert {program.kernel.split(".")[0] for some in programs for program in some} == set(kernels)
 
     @pytest.mark.parametrize(
         "change",

@@ -17,6 +17,13 @@ class ImageError(RuntimeError):
     """A compiled kernel cannot be read."""
 
 
+# The files of the kernels that an operation launches, where they are not just the one of its name.
+FILES = {
+    "factorization_epoch": ("epoch_entries", "epoch_scores", "epoch_updates", "schedule"),
+    "row_update": ("row_update", "runs", "schedule"),
+}
+
+
 class Shipped:
     """What a folder of compiled kernels holds.
 
@@ -54,8 +61,9 @@ class Shipped:
         return self._programs.get(key)
 
     def of_operation(self, operation: str) -> list[Program]:
-        """Return the programs of the kernels' file of that name."""
-        return [program for program in self._programs.values() if program.kernel.startswith(f"{operation}.")]
+        """Return the programs of the kernels that an operation launches."""
+        files = FILES.get(operation, (operation,))
+        return [program for program in self._programs.values() if program.kernel.split(".")[0] in files]
 
     def image(self, target: str, binary: Binary) -> bytes:
         """Return a binary as it was compiled.

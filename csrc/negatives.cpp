@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // draws per thread, at least
 constexpr int kShared = 6;           // draws of a user that are worth a search of their own
-constexpr int64_t kLongRow = 96;     // items
+constexpr int64_t kLongRow = 96;     // items from which on such a search is shared
 
 // items[i] = the item of words[i] that users[i] has not: the x-th one, and x + how many of the user's row come before
 // it. Neighbouring draws of a user have its row in cache, and those of a long one share a search; others wait for

@@ -1,4 +1,4 @@
-// 16-bit keys of scores: twice as many as scores are compared at once, and more once they are compared.
+// 16-bit keys of scores: twice as many as scores fit in a register, and what is compared fits in bytes.
 #pragma once
 
 #include <algorithm>

@@ -41,15 +41,18 @@ void parallel_for(int64_t count, int threads, int64_t grain, const Body& body) {
 }
 
 // The same in chunks of at most `most`, each for the thread that is free first: one that is held up by another process
-// holds up little. There are some chunks for every thread, but none below `least` where fewer do.
+// holds up little. Chunks become smaller towards the end, down to `least`, so that all threads end together.
 template <class Body>
 void parallel_chunks(int64_t count, int threads, int64_t least, int64_t most, const Body& body) {
-    constexpr int64_t kPerThread = 4;
-    const int64_t share = (count + threads - 1) / threads, wanted = (share + kPerThread - 1) / kPerThread;
-    const int64_t chunk = std::clamp(wanted, std::min({least, share, most}), most);
+    const int64_t share = (count + threads - 1) / threads, smallest = std::min({least, share, most});
     std::atomic<int64_t> next{0};
     parallel_for(std::min<int64_t>(threads, count), threads, 1, [&](int64_t, int64_t) {
-        for (int64_t begin; (begin = next.fetch_add(chunk)) < count;) body(begin, std::min(begin + chunk, count));
+        for (int64_t begin = next; begin < count;) {
+            const int64_t end = std::min(begin + std::clamp((count - begin) / (2 * threads), smallest, most), count);
+            if (!next.compare_exchange_weak(begin, end)) continue;  // `begin` is now where the others have come to
+            body(begin, end);
+            begin = next;
+        }
     });
 }
 

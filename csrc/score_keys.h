@@ -16,6 +16,8 @@ struct KeyScale {
     static constexpr float kLowest = -32768.0f;  // also the key of NaN
     static constexpr float kHighest = 32767.0f;
 
+    static constexpr int16_t kNone = -32768;  // below all others
+
     float low, levels_per_unit;
 
     KeyScale(float low, float high) : low(low), levels_per_unit(kLevels / std::max(high - low, 1e-30f)) {}
@@ -48,41 +50,44 @@ inline void score_keys(const float* scores, int64_t count, const KeyScale& scale
     }
 #endif
     for (; i < count; ++i) keys[i] = scale.key(scores[i]);
-    for (; i % kKeyBlock != 0; ++i) keys[i] = static_cast<int16_t>(KeyScale::kLowest);
+    for (; i % kKeyBlock != 0; ++i) keys[i] = KeyScale::kNone;
 }
 
-// above[j] += how many keys are above the j-th target. Returns a set bit for each target that is among the keys.
-template <int kTargets>
-uint32_t compare_keys(const int16_t* keys, int64_t count, const int16_t* targets, int64_t* above) {
-    uint32_t found = 0;
+// above[j] += how many keys are above the j-th of kTargets targets. Calls visit(j, i) for every key i that is equal to
+// it.
+template <int kTargets, class Visit>
+void compare_keys(const int16_t* keys, int64_t count, const int16_t* targets, int64_t* above, const Visit& visit) {
 #if defined(__AVX2__)
+    static_assert(kTargets <= 8, "as many as fit in half a register");
     // The saturated differences, as bytes, keep their sign and whether they are zero.
-    __m256i target[kTargets], differences[kTargets];
+    __m256i target[kTargets], least = _mm256_set1_epi8(-1);
     int64_t more[kTargets] = {};
-    for (int j = 0; j < kTargets; ++j) {
-        target[j] = _mm256_set1_epi16(targets[j]);
-        differences[j] = _mm256_set1_epi8(-1);
-    }
+    for (int j = 0; j < kTargets; ++j) target[j] = _mm256_set1_epi16(targets[j]);
     for (int64_t i = 0; i < count; i += kKeyBlock) {
         const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + i));
         const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + i + 16));
         for (int j = 0; j < kTargets; ++j) {
             const __m256i bytes =
                 _mm256_packs_epi16(_mm256_subs_epi16(target[j], first), _mm256_subs_epi16(target[j], second));
-            differences[j] = _mm256_min_epu8(differences[j], bytes);
+            least = _mm256_min_epu8(least, bytes);
             more[j] += __builtin_popcount(static_cast<uint32_t>(_mm256_movemask_epi8(bytes)));
         }
     }
-    const auto has_zero = [](__m256i bytes) {
-        return _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256())) != 0;
-    };
-    __m256i least = differences[0];
-    for (int j = 0; j < kTargets; ++j) {
-        above[j] += more[j];
-        least = _mm256_min_epu8(least, differences[j]);
+    for (int j = 0; j < kTargets; ++j) above[j] += more[j];
+    // Which places, of some block, hold a key that is equal to some target: most often none.
+    auto zeros = static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(least, _mm256_setzero_si256())));
+    if (zeros == 0) return;
+    int16_t wanted[8] = {};
+    std::copy_n(targets, kTargets, wanted);
+    const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(wanted));
+    for (; zeros != 0; zeros &= zeros - 1) {
+        const int byte = __builtin_ctz(zeros), place = (byte & 7) | (byte & 8) << 1 | (byte & 16) >> 1;  // packs swaps
+        for (int64_t i = place; i < count; i += kKeyBlock) {
+            const __m128i equal = _mm_cmpeq_epi16(all, _mm_set1_epi16(keys[i]));
+            auto which = static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())));
+            for (which &= (1u << kTargets) - 1; which != 0; which &= which - 1) visit(__builtin_ctz(which), i);
+        }
     }
-    if (!has_zero(least)) return 0;  // as most often
-    for (int j = 0; j < kTargets; ++j) found |= static_cast<uint32_t>(has_zero(differences[j])) << j;
 #else
     // Sums as narrow as the keys are what makes SIMD worth it: there are at most INT16_MAX keys.
     int16_t target[kTargets], more[kTargets] = {}, same[kTargets] = {};
@@ -96,28 +101,10 @@ uint32_t compare_keys(const int16_t* keys, int64_t count, const int16_t* targets
     }
     for (int j = 0; j < kTargets; ++j) {
         above[j] += more[j];
-        found |= static_cast<uint32_t>(same[j]) << j;
-    }
-#endif
-    return found;
-}
-
-// Calls visit(i) for the places of a key, in ascending order.
-template <class Visit>
-void find_key(const int16_t* keys, int64_t count, int16_t key, const Visit& visit) {
-#if defined(__AVX2__)
-    const __m256i wanted = _mm256_set1_epi16(key);
-    const auto equal = [&](const int16_t* from) {
-        return _mm256_cmpeq_epi16(wanted, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-    };
-    for (int64_t i = 0; i < count; i += kKeyBlock) {
-        const __m256i bytes = _mm256_packs_epi16(equal(keys + i), equal(keys + i + 16));
-        auto bits = static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_permute4x64_epi64(bytes, 0xD8)));
-        for (; bits != 0; bits &= bits - 1) visit(i + __builtin_ctz(bits));
-    }
-#else
-    for (int64_t i = 0; i < count; ++i) {
-        if (keys[i] == key) visit(i);
+        if (same[j] == 0) continue;
+        for (int64_t i = 0; i < count; ++i) {
+            if (keys[i] == target[j]) visit(j, i);
+        }
     }
 #endif
 }

@@ -8,8 +8,7 @@ namespace spotfast {
 
 namespace {
 
-constexpr int64_t kItemsPerThread = 128;  // at least: fewer are not worth a thread
-constexpr int kPairs = 8;                 // independent sums in flight
+constexpr int64_t kItemsPerThread = 128, kPairsPerThread = 4096;  // at least: fewer are not worth a thread
 
 }  // namespace
 
@@ -28,18 +27,34 @@ void scores(const VectorsView& users, const VectorsView& items, int64_t dim, int
 
 void pair_scores(const VectorsView& users, const VectorsView& items, int64_t dim, const int64_t* user_index,
                  const int64_t* item_index, int64_t pairs, int threads, float* out) {
-    parallel_for(pairs, threads, 1 << 12, [&](int64_t begin, int64_t end) {
+    constexpr int kPairs = Lanes::kSize;  // side by side: one in each lane
+    parallel_for(pairs, threads, kPairsPerThread, [&](int64_t begin, int64_t end) {
         for (int64_t first = begin; first < end; first += kPairs) {
             const int count = static_cast<int>(std::min<int64_t>(kPairs, end - first));
-            const float* user[kPairs];
-            const float* item[kPairs];
-            float sums[kPairs] = {};
+            const float *user[kPairs], *item[kPairs];
             for (int p = 0; p < kPairs; ++p) {  // a short last group repeats its first pair
                 const int64_t pair = first + (p < count ? p : 0);
                 user[p] = users.vectors + user_index[pair] * dim;
                 item[p] = items.vectors + item_index[pair] * dim;
             }
-            for (int64_t d = 0; d < dim; ++d) {
+            for (int64_t pair = first + kPairs; pair < std::min(first + 2 * kPairs, end); ++pair) {
+                prefetch(items.vectors + item_index[pair] * dim, dim * static_cast<int64_t>(sizeof(float)));
+            }
+            Lanes sum = Lanes::all(0.0f);
+            int64_t d = 0;
+            for (; d + Lanes::kSize <= dim; d += Lanes::kSize) {
+                Lanes of_users[kPairs], of_items[kPairs];
+                for (int p = 0; p < kPairs; ++p) {
+                    of_users[p] = Lanes::load(user[p] + d);
+                    of_items[p] = Lanes::load(item[p] + d);
+                }
+                transpose(of_users);
+                transpose(of_items);
+                for (int i = 0; i < Lanes::kSize; ++i) sum = sum + of_users[i] * of_items[i];
+            }
+            float sums[kPairs];
+            sum.store(sums);
+            for (; d < dim; ++d) {
                 for (int p = 0; p < kPairs; ++p) sums[p] += user[p][d] * item[p][d];
             }
             for (int p = 0; p < count; ++p) {

@@ -14,11 +14,11 @@ namespace spotfast {
 
 namespace {
 
-constexpr int64_t kMostUsersAtOnce = 1024;   // share a packed tile, which then costs them nothing
-constexpr int64_t kEntriesAtOnce = 1 << 21;  // 32 MB
-constexpr int64_t kSampled = 8;              // one item in so many is in the sample
-constexpr int64_t kLeastSampled = 32;        // lists from this length on are worth a sample
-constexpr int64_t kSpare = 32;               // entries beyond twice the list, so that short lists are not pruned often
+constexpr int64_t kLeastUsersAtOnce = 256, kMostUsersAtOnce = 1024;  // share a packed tile: it costs them nothing
+constexpr int64_t kEntriesAtOnce = 1 << 21;                          // 32 MB
+constexpr int64_t kSampled = 8;                                      // one item in so many is in the sample
+constexpr int64_t kLeastSampled = 32;                                // lists from this length on are worth a sample
+constexpr int64_t kSpare = 32;  // entries beyond twice the list, so that short lists are not pruned often
 
 // What all users share.
 struct Search {
@@ -208,19 +208,20 @@ void topk(const VectorsView& users, const VectorsView& items, int64_t dim, const
     const int64_t most = std::max<int64_t>(room(search, k), 1);
     const int64_t at_once = std::clamp<int64_t>(kEntriesAtOnce / most, RoughTile::kUsers, kMostUsersAtOnce);
     const RoughScale scale(items, dim);
-    parallel_chunks(users.rows, threads, at_once, at_once, [&](int64_t begin, int64_t end) {
-        RoughTile tile(items, scale);
-        std::vector<int64_t> some(end - begin);
-        std::iota(some.begin(), some.end(), begin);
-        std::vector<int64_t> wrong;
-        {
-            Searchers searchers(search, scale, std::move(some));
-            wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
-        }
-        if (wrong.empty()) return;
-        const std::vector<int32_t> none(wrong.size(), INT32_MIN);
-        Searchers(search, scale, std::move(wrong)).find(tile, none, ids, scores);
-    });
+    parallel_chunks(users.rows, threads, std::min(kLeastUsersAtOnce, at_once), at_once,
+                    [&](int64_t begin, int64_t end) {
+                        RoughTile tile(items, scale);
+                        std::vector<int64_t> some(end - begin);
+                        std::iota(some.begin(), some.end(), begin);
+                        std::vector<int64_t> wrong;
+                        {
+                            Searchers searchers(search, scale, std::move(some));
+                            wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
+                        }
+                        if (wrong.empty()) return;
+                        const std::vector<int32_t> none(wrong.size(), INT32_MIN);
+                        Searchers(search, scale, std::move(wrong)).find(tile, none, ids, scores);
+                    });
 }
 
 }  // namespace spotfast

@@ -107,6 +107,9 @@ class Rows:
             >>> rows.take(np.array([2, 0])).items
             array([5, 4, 7])
         """
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):  # as most often: no copy
+            indptr = self.indptr[rows[0] : rows[-1] + 2]
+            return Rows(indptr - indptr[0], self.items[indptr[0] : indptr[-1]])
         counts = self.counts()[rows]
         indptr = np.concatenate([[0], np.cumsum(counts)])
         positions = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], counts)

@@ -18,11 +18,11 @@ from spotfast.evaluation import (
     memory,
     mrr_score,
     precision_recall_score,
+    ranking,
     rmse_score,
     sequence_mrr_score,
     sequence_scoring,
 )
-from spotfast.evaluation.evaluated import EvaluatedUsers
 from spotfast.evaluation.ranking import UserBlocks
 from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
@@ -67,7 +67,7 @@ class TestModels:
         """From vectors, from blocks of scores and from one `predict` per user."""
         model, test, train = fitted
         first = evaluate(model, test, train, ALL, ties=ties)
-        monkeypatch.setattr(EvaluatedUsers, "at_once", 4)
+        monkeypatch.setattr(ranking, "USERS_AT_ONCE", 4)
         blocks = evaluate(model, test, train, ALL, ties=ties)
         table = Table([model.predict(user) for user in range(30)])
         any_model = evaluate(table, test.tocsr(), train.tocoo(), ALL, ties=ties)

@@ -12,7 +12,7 @@ from spotfast.evaluation.errors import check_ratings, rating_errors
 from spotfast.evaluation.measuring import Measuring
 from spotfast.evaluation.plan import OF_RATINGS, Plan
 from spotfast.evaluation.ranked import ranked_sequences, ranked_users
-from spotfast.evaluation.ranking import USERS_AT_ONCE, UserBlocks
+from spotfast.evaluation.ranking import UserBlocks
 from spotfast.evaluation.result import Measured
 from spotfast.evaluation.scoring import check_of_users, has_own_predict, rows_in_block, score_bytes
 from spotfast.evaluation.sequence_scoring import PREDICTED, REPRESENTED, check_of_sequences
@@ -53,8 +53,6 @@ class EvaluatedUsers:
         users: the only users to take, or None.
     """
 
-    at_once = USERS_AT_ONCE
-
     def __init__(self, plan: Plan, model: Any, test: Any, train: Any, users: ArrayLike | None) -> None:
         check_of_users(model, "predict(user)")
         self._plan, self._model = plan, model
@@ -66,6 +64,7 @@ class EvaluatedUsers:
             check_ratings(self._chosen.test)
         ranked = len(self._rated) < len(plan.metrics)
         self._blocks = UserBlocks(model, self._chosen.test, train) if ranked else None
+        self.at_once = 1 if self._blocks is None else self._blocks.at_once
 
     def num_bytes(self, at_once: int) -> int:
         """Count tables of items, vectors or rows of scores, rankings, and values."""

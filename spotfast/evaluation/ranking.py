@@ -22,7 +22,8 @@ from spotfast.ops.scores import are_bounded
 from spotfast.ops.topk import topk, vector_topk
 from spotfast.rows import Rows
 
-USERS_AT_ONCE = 4096  # whose vectors are gathered: a second or less of work between two looks at Ctrl-C
+# Users whose vectors are gathered: a second or less of work between two looks at Ctrl-C.
+USERS_AT_ONCE, SCORES_AT_ONCE = 16_384, 1 << 29
 
 Vectors = tuple[Tensor, Tensor | None, Tensor, Tensor | None]  # users (U, D), biases, items (I, D), biases
 
@@ -121,7 +122,12 @@ class UserBlocks:
         self._scorer = _vector_scorer(model) if len(self.users) else None
 
     def __iter__(self) -> Iterator[Block]:
-        return self.blocks(USERS_AT_ONCE)
+        return self.blocks(self.at_once)
+
+    @property
+    def at_once(self) -> int:
+        """How many users a block has, if memory does not matter."""
+        return min(USERS_AT_ONCE, max(SCORES_AT_ONCE // max(self.num_items, 1), 256))
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Yield all users, so many at a time or fewer."""

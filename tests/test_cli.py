@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
 import types
+import zlib
 
 import numpy as np
 import pytest
@@ -245,11 +247,13 @@ class TestDoctor:
     @pytest.mark.usefixtures("cuda", "compiler")
     def test_compiled_kernels(self, report, monkeypatch, tmp_path):
         """For the device's capability, and those of one operation."""
-        binary = Binary("draws_kernel", 0, 0, 2, 0, 1, "")
+        image = zlib.compress(b"a cubin")
+        binary = Binary("draws_kernel", 0, 0, 2, 0, len(image), hashlib.sha256(b"a cubin").hexdigest())
         program = Program("philox.draws_kernel", (("out", "*i64"),), {}, 4, False, {"90": binary, "ptx": binary})
         target = Target("a.bin", "12.9.86", 12000)
         folder = tmp_path / "compiled"
         folder.mkdir()
+        (folder / "a.bin").write_bytes(image)
         Manifest(source_hash(tmp_path), "3.9.0", {"90": target, "ptx": target}, (program,)).write(folder)
         found = Shipped(folder, tmp_path)
         for module in (choice, doctor):
@@ -261,6 +265,8 @@ class TestDoctor:
         assert "compiled kernels  1 for sm_90, ptx, by triton 3.9.0\n" in text
         assert re.search(r"^philox +cubin +sm_90$", text, re.MULTILINE)
         assert re.search(r"^permutation +JIT +not among those compiled ahead of time$", text, re.MULTILINE)
+        (folder / "a.bin").unlink()
+        assert re.search(r"^philox +JIT +compiled kernels are missing: .*a\.bin", report(), re.MULTILINE)
 
     def test_stale_kernels(self, report, monkeypatch):
         found = types.SimpleNamespace(manifest=None, fault=True, reason="the compiled kernels are stale")

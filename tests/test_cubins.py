@@ -682,6 +682,21 @@ class TestOperations:
         assert choice.of_operation("philox").source == "cubin"
         assert choice.of_operation("topk").source == "reference"
 
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_what_cannot_be_read_does_not_run(self, here, monkeypatch, tmp_path, damage):
+        """The doctor looks at the binaries themselves, as a launch would."""
+        found = ship(tmp_path, kernels=("philox.draws_kernel",))
+        monkeypatch.setattr(choice, "shipped", lambda: found)
+        harm, message = DAMAGES[damage]
+        harm(tmp_path / "compiled" / "90.bin")
+        chosen = choice.of_operation("philox")
+        assert (chosen.source, chosen.fault) == ("JIT", True)
+        assert re.match(message, chosen.reason)
+        monkeypatch.setattr(choice, "jit_missing", lambda: "triton is not installed")
+        assert choice.of_operation("philox").source == "PTX"
+        harm(tmp_path / "compiled" / "ptx.bin")
+        assert choice.of_operation("philox").source == "reference"
+
     def test_an_installation_without_any(self, monkeypatch, tmp_path):
         monkeypatch.setattr(choice, "shipped", lambda: Shipped(tmp_path, tmp_path))
         assert choice.missing(torch.device("cuda")) is None

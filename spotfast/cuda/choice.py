@@ -14,23 +14,24 @@ import os
 import re
 import shutil
 import sysconfig
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from spotfast import validation
 from spotfast.cuda.driver import DriverError, driver
 from spotfast.cuda.manifest import PTX, Program
-from spotfast.cuda.shipped import Shipped, shipped
+from spotfast.cuda.shipped import ImageError, Shipped, shipped
 
 ALIGNMENT = 16  # bytes; cubins take it for granted of every pointer, PTX does not
 FIRST_PTX = (8, 0)
 OLDEST_TRITON = (3, 3)
 NOT_INSTALLED = "triton is not installed: pip install 'spotfast[triton]'"
 
+T = TypeVar("T")
 Source = Literal["cubin", "JIT", "PTX", "reference"]
 
 
@@ -136,12 +137,42 @@ def select(capability: tuple[int, int], targets: Collection[str]) -> str | None:
     return next((name for name in lower if name in targets), None)
 
 
+def choose_working(
+    programs: Sequence[Program], shipped: Shipped, device: Device, aligned: bool, load: Callable[[str], T]
+) -> tuple[Choice, T | None]:
+    """Choose as `choose` does, passing over targets that fail to load.
+
+    Args:
+        programs: as for `choose`.
+        shipped: as for `choose`.
+        device: as for `choose`.
+        aligned: as for `choose`.
+        load: loads the programs of a target, by its name.
+
+    Returns:
+        The choice, and what was loaded, None where Triton or nothing runs the programs.
+    """
+    broken: dict[str, str] = {}
+    while True:
+        choice = choose(programs, shipped, device, aligned, broken)
+        if not choice.target:
+            return choice, None
+        try:
+            return choice, load(choice.target)
+        except (ImageError, DriverError) as error:
+            broken[choice.target] = str(error)
+
+
 def of_operation(operation: str) -> Choice:
-    """Choose for the kernels of an operation, on torch's current device."""
+    """Choose for the kernels of an operation, on torch's current device. Reads their binaries, and loads none."""
     found = shipped()
     # What the device is does not matter to an installation without compiled kernels.
     device = Device(0, (0, 0), 0) if found.manifest is None else Device.of(torch.cuda.current_device())
-    return choose(found.of_operation(operation), found, device)
+    programs = found.of_operation(operation)
+    choice, _ = choose_working(
+        programs, found, device, True, lambda target: [found.image(target, each.binaries[target]) for each in programs]
+    )
+    return choice
 
 
 def missing(device: torch.device) -> str | None:

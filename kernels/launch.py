@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spotfast.cuda.choice import ALIGNMENT, Device
+from spotfast.cuda.choice import ALIGNMENT
+from spotfast.cuda.device import Device
 from spotfast.cuda.functions import find
 from spotfast.cuda.packing import POINTERS
 from spotfast.cuda.shipped import shipped

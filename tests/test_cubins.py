@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import struct
-import sys
 import types
 import zlib
 from pathlib import Path
@@ -17,8 +16,9 @@ import pytest
 import torch
 
 from spotfast import PerformanceWarning, backends, warnings
-from spotfast.cuda import choice, functions, shipped
-from spotfast.cuda.choice import Device, choose, select
+from spotfast.cuda import choice, device, functions, shipped
+from spotfast.cuda.choice import choose, select
+from spotfast.cuda.device import Device
 from spotfast.cuda.driver import Driver, DriverError, driver
 from spotfast.cuda.functions import KernelMissingError, find
 from spotfast.cuda.manifest import Binary, Manifest, Program, Target, source_hash
@@ -29,7 +29,6 @@ from spotfast.kernels import launch as launching
 H100 = Device(0, (9, 0), 13000)
 A10 = Device(1, (8, 6), 12040)
 NEWEST = Device(0, (12, 1), 13000)
-jit_missing = choice.jit_missing.__wrapped__  # tests replace it, and what is missing changes here
 TYPES = {"*fp32": "P", "i32": "i", "i64": "q", "fp32": "f", "u64": "Q"}
 ARGUMENTS = (("out", "*fp32"), ("n", "i32"), ("seed", "u64"), ("absent", None), ("scale", "fp32"), ("start", "i64"))
 VALUES = (0x7000, -3, 2**64 - 1, 0.25, -(2**40))
@@ -105,7 +104,7 @@ def environment(monkeypatch):
     for name in ("SPOTFAST_AOT", "SPOTFAST_BACKEND", "TRITON_INTERPRET"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(warnings, "_given", set())
-    monkeypatch.setattr(choice, "jit_missing", lambda: None)
+    monkeypatch.setattr(choice, "jit_missing", lambda device: None)
     driver.cache_clear()
     yield
     driver.cache_clear()
@@ -113,7 +112,7 @@ def environment(monkeypatch):
 
 @pytest.fixture
 def without_triton(monkeypatch):
-    monkeypatch.setattr(choice, "jit_missing", lambda: "triton is not installed")
+    monkeypatch.setattr(choice, "jit_missing", lambda device: "triton is not installed")
 
 
 @pytest.fixture
@@ -122,7 +121,7 @@ def library(monkeypatch):
     library = FakeLibrary([*(TYPES[kind] for _, kind in ARGUMENTS if kind), "P", "P"])
     fake = Driver(library)
     monkeypatch.setattr(functions, "driver", lambda: fake)
-    monkeypatch.setattr(choice, "driver", lambda: fake)
+    monkeypatch.setattr(device, "driver", lambda: fake)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=77 + device))
     return library
 
@@ -642,22 +641,6 @@ print(count)
 """
         assert int(run_python(code)) > 0
 
-    def test_what_triton_needs(self, monkeypatch, tmp_path):
-        monkeypatch.delenv("CC", raising=False)
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.setattr(choice.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-        triton = types.ModuleType("triton")
-        monkeypatch.setitem(sys.modules, "triton", triton)
-        monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: object())
-        triton.__version__ = "3.2.0"
-        assert jit_missing() == "triton 3.2.0 is too old: 3.3 or newer is needed: pip install --upgrade triton"
-        triton.__version__ = "3.10.0+git1234"
-        assert jit_missing() == "triton finds no C compiler: install gcc, or set CC"
-        monkeypatch.setenv("CC", "cc")
-        assert jit_missing() == "triton needs Python's headers: install python3-dev"
-        (tmp_path / "Python.h").touch()
-        assert jit_missing() is None
-
 
 class TestOperations:
     """What the dispatch and the doctor ask."""
@@ -692,7 +675,7 @@ class TestOperations:
         chosen = choice.of_operation("philox")
         assert (chosen.source, chosen.fault) == ("JIT", True)
         assert re.match(message, chosen.reason)
-        monkeypatch.setattr(choice, "jit_missing", lambda: "triton is not installed")
+        monkeypatch.setattr(choice, "jit_missing", lambda device: "triton is not installed")
         assert choice.of_operation("philox").source == "PTX"
         harm(tmp_path / "compiled" / "ptx.bin")
         assert choice.of_operation("philox").source == "reference"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from spotfast.cuda.choice import Choice, Device, choose_working, mode
+from spotfast.cuda.choice import Choice, choose_working, mode
+from spotfast.cuda.device import Device
 from spotfast.cuda.driver import Driver, driver
 from spotfast.cuda.manifest import Key, Program
 from spotfast.cuda.packing import Packing

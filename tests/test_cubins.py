@@ -21,8 +21,8 @@ from spotfast.cuda.choice import choose, select
 from spotfast.cuda.device import Device
 from spotfast.cuda.driver import Driver, DriverError, driver
 from spotfast.cuda.functions import KernelMissingError, find
-from spotfast.cuda.manifest import Binary, Manifest, Program, Target, source_hash
-from spotfast.cuda.packing import POINTERS, SCALARS, Packing
+from spotfast.cuda.manifest import SCALARS, Binary, Manifest, Program, Target, source_hash
+from spotfast.cuda.packing import POINTERS, Packing
 from spotfast.cuda.shipped import Shipped
 from spotfast.kernels import launch as launching
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from types import SimpleNamespace
@@ -73,6 +74,18 @@ def test_a_tool_that_says_something_else(monkeypatch):
         compiling.usage(b"a cubin")
 
 
+def test_the_environment(monkeypatch):
+    """Only what is known to have no say is left: compilers read variables under many names, and new ones each year."""
+    kept = ["PATH", "HOME", "TMPDIR", "PYTHONPATH", "LC_ALL"]
+    monkeypatch.setattr(os, "environ", dict.fromkeys([*kept, *COMPILERS], "1"))
+    build._set_environment("a/cache")
+    assert os.environ == {
+        **dict.fromkeys(kept, "1"),
+        "TRITON_CACHE_DIR": "a/cache",
+        "TRITON_DISABLE_LINE_INFO": "1",
+    }
+
+
 class TestBuild:
     """Of a list of specialisations, whose compilation is made up."""
 
@@ -120,6 +133,13 @@ class TestBuild:
 
 
 NOISE = bytes((i * i * 2654435761 >> 13) & 255 for i in range(4000))
+
+
+COMPILERS = (
+    "DISABLE_LLVM_OPT", "DISABLE_PTXAS_OPT", "DISABLE_MMA_V3", "USE_IR_LOC", "LLVM_IR_ENABLE_DUMP", "MLIR_ENABLE_DUMP",
+    "NVPTX_ENABLE_DUMP", "ALLOW_LHS_TMEM_LAYOUT_CONVERSION", "PTXAS_OPTIONS", "TRITON_PTXAS_PATH", "TRITON_INTERPRET",
+    "TRITON_F32_DEFAULT", "CUDA_VISIBLE_DEVICES", "A_NEW_ONE",
+)  # fmt: skip
 
 
 class Here:

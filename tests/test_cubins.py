@@ -619,6 +619,23 @@ class TestLaunch:
         with pytest.raises(RuntimeError, match="require is set, but a pointer is not a multiple of 16 bytes"):
             launching.launch(kernel, (7,), aligned(offset=4), 1, 2, None, 0.5, 3, BLOCK=32)
 
+    def test_required_for_a_slice(self, kernel, library, monkeypatch):
+        """What is only read is copied to where a cubin takes it; what is there already is not."""
+        monkeypatch.setenv("SPOTFAST_AOT", "require")
+        for offset in (0, 4):
+            given = aligned(offset=offset)
+            taken = launching.packed(given)
+            assert (taken is given) == (offset == 0)
+            assert torch.equal(taken, given)
+            launching.launch(kernel, (7,), taken, 1, 2, None, 0.5, 3, BLOCK=32)
+        assert len(library.called("cuLaunchKernel")) == 2
+
+    def test_a_strided_slice_is_copied_whole(self):
+        given = torch.arange(40.0).view(4, 10)[:, 1:4]
+        taken = launching.aligned(given)
+        assert given.data_ptr() % 16 and not taken.data_ptr() % 16
+        assert torch.equal(taken, given) and taken.is_contiguous()
+
 
 class TestWithoutTriton:
     """Kernel files are imported and their kernels launched where triton is not installed."""

@@ -101,6 +101,16 @@ def test_linux_wheels_carry_kernels_for_every_target():
     assert len(given) == 4
 
 
+def test_wheels_are_built_for_every_change_of_what_they_hold():
+    """Kernels and Python files as much as C++: what they are compiled from, and what they are checked with."""
+    text = (ROOT / ".github" / "workflows" / "wheels.yml").read_text("utf-8")
+    filters = re.search(r"pull_request:\n    paths:\n((?:      - .*\n)+)", text).group(1)
+    watched = {line.removeprefix("      - ") for line in filters.splitlines()}
+    folders = {Path(path).parts[0] for path in PROJECT["tool"]["setuptools"]["package-dir"].values()} | {"spotfast"}
+    assert {f"{folder}/**" for folder in (*folders, "csrc", "scripts")} <= watched
+    assert {"setup.py", "pyproject.toml", "MANIFEST.in", "constraints.txt"} <= watched
+
+
 class TestInstalled:
     """scripts/check_installed.py"""
 

@@ -58,6 +58,7 @@ INPUTS = {
     "cuCtxSetCurrent": lambda library, context: context.value,
     "cuModuleLoadData": lambda library, module, image: image.value,
     "cuModuleGetFunction": lambda library, function, module, symbol: symbol.value.decode(),
+    "cuModuleUnload": lambda library, module: module.value,
     "cuFuncSetAttribute": lambda library, function, name, value: (function.value, name.value, value.value),
     "cuLaunchKernel": launched,
 }
@@ -463,6 +464,41 @@ class TestFaults:
         library.failing.add("cuModuleLoadData")
         with pytest.warns(PerformanceWarning, match=r"cuModuleLoadData failed: no kernel image \(error 209\)"):
             assert find(key(), H100, True, installed) is None
+
+    @pytest.mark.parametrize("name", ["cuModuleGetFunction", "cuFuncSetAttribute"])
+    @pytest.mark.parametrize("mode", ["1", "require"])
+    def test_a_module_that_is_of_no_use(self, tmp_path, library, monkeypatch, name, mode):
+        """It is unloaded, and Triton takes over, or that is an error, as where a module does not load."""
+        monkeypatch.setenv("SPOTFAST_AOT", mode)
+        installed = ship(tmp_path, shared=49153)
+        library.failing.add(name)
+        reason = rf"{name} failed: no kernel image \(error 209\)"
+        if mode == "require":
+            with pytest.raises(RuntimeError, match=f"SPOTFAST_AOT=require is set, but {reason}"):
+                find(key(), H100, True, installed)
+        else:
+            with pytest.warns(PerformanceWarning, match=rf"{reason}\. Triton compiles them at the first call"):
+                assert find(key(), H100, True, installed) is None
+        assert library.called("cuModuleUnload") == [100]
+        assert library.called("cuLaunchKernel") == []
+
+    @pytest.mark.usefixtures("without_triton")
+    def test_modules_of_no_use_at_all(self, tmp_path, library):
+        installed = ship(tmp_path, shared=49153)
+        library.failing.add("cuFuncSetAttribute")
+        with pytest.raises(KernelMissingError, match=r"cuFuncSetAttribute failed.*triton is not installed"):
+            find(key(), H100, True, installed)
+        assert library.called("cuModuleUnload") == [100, 101]  # of the cubin and of the PTX
+
+    def test_a_module_that_cannot_be_unloaded_either(self, tmp_path, library):
+        """The first error is the one to tell of."""
+        library.failing |= {"cuModuleGetFunction", "cuModuleUnload"}
+        with pytest.warns(PerformanceWarning, match="cuModuleGetFunction failed"):
+            assert find(key(), H100, True, ship(tmp_path)) is None
+
+    def test_modules_of_use_stay(self, tmp_path, library):
+        find(key(), H100, True, ship(tmp_path, shared=49153))((1,), VALUES)
+        assert library.called("cuModuleUnload") == []
 
     @pytest.mark.parametrize("device", [NEWEST, Device(0, (9, 0), 12040), Device(0, (9, 0), 0)])
     @pytest.mark.parametrize("required", [False, True])

@@ -25,7 +25,9 @@ def jit_missing(device: Device | None) -> str | None:
         device: None where there is none to ask about.
     """
     missing = tools_missing()
-    return missing if missing is not None or device is None else assembler_unfit(device)
+    if missing is not None or device is None or device.driver == 0:  # no libcuda, as on Windows: nothing is known
+        return missing
+    return assembler_unfit(device)
 
 
 @functools.cache  # every call of an operation asks
@@ -68,7 +70,7 @@ def assembler_unfit(device: Device) -> str | None:
     if name not in known:
         return f"triton's assembler, of CUDA {release[1]}.{release[2]}, does not know {name}: install a newer triton"
     too_old = device.too_old_for("triton's assembler", 1000 * int(release[1]))
-    return too_old if too_old is None or device.driver == 0 else f"{too_old}: update it, or install an older triton"
+    return None if too_old is None else f"{too_old}: update it, or install an older triton"
 
 
 def _assembler(capability: int) -> str:

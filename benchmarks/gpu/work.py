@@ -28,9 +28,8 @@ from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.sequence_loss import sequence_loss
 from spotfast.positives import Positives
 
-DIM = 64
-USERS, ITEMS, LENGTH = 200, 300, 20
-COUNT, REHEARSED_COUNT = 4_096, 8  # samples
+DIM, LENGTH = 64, 20
+SIZES, REHEARSED_SIZES = (4_096, 200, 300), (8, 6, 8)  # samples, users, items
 Result = tuple[float, list[Tensor]]  # seconds until it was there, and what it is
 
 
@@ -40,10 +39,12 @@ class Work:
     Args:
         device: where.
         count: samples.
+        users: rows of their tables.
+        items: rows of theirs, at least 4.
     """
 
-    def __init__(self, device: torch.device, count: int) -> None:
-        self._device, self._count = device, count
+    def __init__(self, device: torch.device, count: int, users: int, items: int) -> None:
+        self._device, self._count, self._users, self._items = device, count, users, items
         self.tasks: dict[str, Callable[[], list[Tensor]]] = {
             "philox": lambda: [philox.draws(1, 2, 3, 0, count, device=device, backend="triton")],
             "permutation": lambda: [permutation.permutation(1, 2, count, device=device, backend="triton")],
@@ -77,35 +78,36 @@ class Work:
         return torch.randint(0, high, shape, generator=torch.Generator().manual_seed(high)).to(self._device)
 
     def _negatives(self) -> list[Tensor]:
-        rows = torch.arange(4, dtype=torch.int32).repeat(USERS).to(self._device)
-        positives = Positives(torch.arange(0, 4 * USERS + 1, 4).to(self._device), rows, ITEMS)
-        users = self._ids(USERS, self._count)
+        rows = torch.arange(4, dtype=torch.int32).repeat(self._users).to(self._device)
+        positives = Positives(torch.arange(0, 4 * self._users + 1, 4).to(self._device), rows, self._items)
+        users = self._ids(self._users, self._count)
         return [
-            negatives.uniform(1, 2, 0, self._count, 1, ITEMS, device=self._device, backend="triton"),
+            negatives.uniform(1, 2, 0, self._count, 1, self._items, device=self._device, backend="triton"),
             negatives.unseen(1, 2, 0, self._count, 1, positives, users, backend="triton"),
         ]
 
     def _bilinear(self) -> list[Tensor]:
-        tables = [self._normal(rows, width) for rows in (USERS, ITEMS) for width in (DIM, 1)]
+        tables = [self._normal(rows, width) for rows in (self._users, self._items) for width in (DIM, 1)]
         leaves = [table.requires_grad_() for table in tables]
-        users, items = self._ids(USERS, self._count), self._ids(ITEMS, self._count, 1)
+        users, items = self._ids(self._users, self._count), self._ids(self._items, self._count, 1)
         scores = bilinear(*leaves, users, items, sparse=True, backend="triton")
         scores.sum().backward()
         return [scores, *(leaf.grad._values() for leaf in leaves)]
 
     def _sequence_loss(self) -> list[Tensor]:
         rows = max(1, self._count // LENGTH)
-        shapes = (rows, DIM, LENGTH), (ITEMS, DIM), (ITEMS, 1)
+        shapes = (rows, DIM, LENGTH), (self._items, DIM), (self._items, 1)
         leaves = [self._normal(*shape).requires_grad_() for shape in shapes]
-        positives, drawn = self._ids(ITEMS, rows, LENGTH), self._ids(ITEMS, 1, rows, LENGTH)
+        positives, drawn = self._ids(self._items, rows, LENGTH), self._ids(self._items, 1, rows, LENGTH)
         loss = sequence_loss(*leaves, positives, drawn, positives > 0, "bpr", sparse=True, backend="triton")
         loss.backward()
         return [loss, leaves[0].grad, *(leaf.grad._values() for leaf in leaves[1:])]
 
     def _row_update(self) -> list[Tensor]:
-        tensors = (self._normal(ITEMS, DIM), *(torch.zeros(ITEMS, DIM, device=self._device) for _ in range(2)))
+        first, second = torch.zeros(2, self._items, DIM, device=self._device)
+        tensors = (self._normal(self._items, DIM), first, second)
         rows = DeferredRows(tensors[0], (0.9, 0.999), 1e-8, 0.0, backend="triton")
-        for high in (ITEMS, ITEMS // 2):
+        for high in (self._items, self._items // 2):
             ids = self._ids(high, self._count)
             rows.catch_up(tensors, ids)
             rows.update(tensors, ids, self._normal(self._count, DIM), 1e-2)
@@ -113,10 +115,9 @@ class Work:
         return list(tensors)
 
     def _epoch(self) -> list[Tensor]:
-        shape = Shape(USERS, ITEMS, self._count, 0.5)
-        problem = Problem(
-            shape, Case("made up", "adam", self._count // 4, DIM), pairs(shape, self._count, self._device)
-        )
+        shape = Shape(self._users, self._items, self._count, 0.5)
+        case = Case("made up", "adam", self._count // 4, DIM)
+        problem = Problem(shape, case, pairs(shape, self._count, self._device))
         result = factorization_epoch(
             problem.users, problem.items, problem.interactions, problem.sampling, "bpr", problem.rule, problem.at(),
             backend="triton",
@@ -132,7 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shipped.FOLDER = arguments.compiled
     device = torch.device("cpu" if arguments.dry else "cuda")
-    found = Work(device, REHEARSED_COUNT if arguments.dry else COUNT).run()
+    found = Work(device, *(REHEARSED_SIZES if arguments.dry else SIZES)).run()
     torch.save(found, arguments.file)
     if not arguments.dry:
         require_kind(os.environ["SPOTFAST_AOT"] == "require")

@@ -126,7 +126,7 @@ def work():
     folder = Path(__file__).parents[2] / "benchmarks"
     sys.path[:0] = [str(folder), str(folder / "gpu")]
     script = importlib.import_module("work")
-    script.Work(CPU, script.REHEARSED_COUNT).run()
+    script.Work(CPU, *script.REHEARSED_SIZES).run()
 
 
 def models():

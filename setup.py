@@ -35,10 +35,12 @@ KERNEL_COMPILER = ["triton>=3.3", "torch>=2.6", "numpy>=1.26"]  # what importing
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
 # No contraction: a product and a sum are two roundings on every CPU, so both builds and the reference agree to the bit.
-PORTABLE_FLAGS = ["/O2", "/fp:precise"] if WINDOWS else [
+# /Brepro, no dates in files, and the prefix map, no folders: the same bytes whenever and wherever they are built.
+PORTABLE_FLAGS = ["/O2", "/fp:precise", "/Brepro"] if WINDOWS else [
     "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra",
-    f"-ffile-prefix-map={os.getcwd()}=.",  # the same bytes wherever they are built
+    f"-ffile-prefix-map={os.getcwd()}=.",
 ]  # fmt: skip
+LINK_FLAGS = ["/Brepro"] if WINDOWS else ["-pthread"]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mprfchw"]  # the last is no operation where a CPU does not know it
 
 
@@ -50,7 +52,7 @@ def extension(name: str, isa_flags: list[str]) -> Pybind11Extension:
         depends=HEADERS,
         define_macros=[("SPOTFAST_MODULE", name)],
         extra_compile_args=PORTABLE_FLAGS + isa_flags,
-        extra_link_args=[] if WINDOWS else ["-pthread"],
+        extra_link_args=LINK_FLAGS,
         cxx_std=17,
         optional=os.environ.get("SPOTFAST_REQUIRE_EXT") != "1",
     )
@@ -104,6 +106,7 @@ class Sdist(sdist):
             return member
 
         path = f"{base_name}.tar.gz"
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with (
             open(path, "wb") as file,
             gzip.GzipFile("", "wb", mtime=moment, fileobj=file) as packed,

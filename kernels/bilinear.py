@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.launch import launch
+from spotfast.kernels.launch import launch, packed
 from spotfast.kernels.rows import width
 from spotfast.kernels.specialisation import Specialisation
 
@@ -125,7 +125,7 @@ def scores(
         constants = blocks(dim)
         launch(
             scores_kernel, (triton.cdiv(out.numel(), constants["ROWS"]),),
-            out, user_vectors, user_biases, item_vectors, item_biases, user_ids.contiguous(), item_ids.contiguous(),
+            out, user_vectors, user_biases, item_vectors, item_biases, packed(user_ids), packed(item_ids),
             out.numel(), out.shape[1], len(user_vectors), len(item_vectors), dim,
             **constants,
         )  # fmt: skip
@@ -144,8 +144,8 @@ def row_gradients(
         constants = blocks(dim)
         launch(
             row_gradients_kernel, (triton.cdiv(samples, constants["ROWS"]), triton.cdiv(dim, constants["BLOCK_D"])),
-            user_rows, item_rows, gradient.contiguous(), user_vectors, item_vectors, user_ids.contiguous(),
-            item_ids.contiguous(), samples, candidates, len(user_vectors), len(item_vectors), dim,
+            user_rows, item_rows, packed(gradient), user_vectors, item_vectors, packed(user_ids),
+            packed(item_ids), samples, candidates, len(user_vectors), len(item_vectors), dim,
             **constants,
         )  # fmt: skip
     return user_rows, item_rows

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spotfast.cuda.choice import ALIGNMENT, Device
+from spotfast.cuda.choice import ALIGNMENT
+from spotfast.cuda.device import Device
 from spotfast.cuda.functions import find
 from spotfast.cuda.packing import POINTERS
 from spotfast.cuda.shipped import shipped
@@ -34,6 +35,20 @@ def rehearsal() -> Iterator[None]:
 def is_rehearsal() -> bool:
     """Return whether launches start nothing."""
     return getattr(_rehearsals, "depth", 0) > 0
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """Return a tensor that begins at a multiple of 16 bytes, for kernels that only read it: this one or a packed copy.
+
+    A slice may begin anywhere. Kernels that were compiled ahead of time take the alignment for granted, and Triton
+    would compile one more for those that are not.
+    """
+    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone(memory_format=torch.contiguous_format)
+
+
+def packed(tensor: Tensor) -> Tensor:
+    """Return a contiguous tensor that begins at a multiple of 16 bytes: this one or a copy, as `aligned` does."""
+    return aligned(tensor.contiguous())
 
 
 def launch(

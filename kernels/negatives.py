@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.launch import launch
+from spotfast.kernels.launch import launch, packed
 from spotfast.kernels.philox import below, draw, draw_range, split
 from spotfast.kernels.specialisation import Specialisation
 from spotfast.positives import Positives
@@ -185,7 +185,7 @@ def unseen(seed: int, epoch: int, start: int, stop: int, slots: int, positives: 
         first_block, skip, programs = split(start * slots, stop * slots, UNSEEN_BLOCKS)
         launch(
             unseen_kernel, (programs,),
-            out, users.contiguous(), positives.indptr.contiguous(), positives.items.contiguous(),
+            out, packed(users), packed(positives.indptr), packed(positives.items),
             seed, epoch, first_block, skip, out.numel(), slots, positives.num_items,
             BLOCKS=UNSEEN_BLOCKS,
         )  # fmt: skip
@@ -207,8 +207,8 @@ def popularity(
     if stop > start:
         launch(
             popularity_kernel, (triton.cdiv(out.numel(), POPULARITY_LANES),),
-            out, thresholds.contiguous(), users.contiguous(), positives.indptr.contiguous(),
-            positives.items.contiguous(), seed, epoch, start * slots, out.numel(), slots, positives.num_items,
+            out, packed(thresholds), packed(users), packed(positives.indptr),
+            packed(positives.items), seed, epoch, start * slots, out.numel(), slots, positives.num_items,
             LANES=POPULARITY_LANES,
         )  # fmt: skip
     return out

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spotfast.kernels import runs as entry_runs
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.launch import launch
+from spotfast.kernels.launch import aligned, launch
 from spotfast.kernels.owed_steps import next_step
 from spotfast.kernels.rows import load_rows, store_rows, tile
 from spotfast.kernels.runs import Runs, summands_of
@@ -184,6 +184,7 @@ def catch_up(table: Table, last: Tensor, outside: Tensor, ids: Tensor, schedule:
     """Bring the rows `ids`, (E,) int64, up to date."""
     count = len(ids)
     if count:
+        ids = aligned(ids)
         owed_since = torch.empty(count, dtype=torch.int32, device=ids.device)
         launch(
             claim_kernel, (triton.cdiv(count, LANES),),
@@ -202,6 +203,7 @@ def update(table: Table, last: Tensor, outside: Tensor, ids: Tensor, gradients: 
     """Take the step that is planned, with a gradient (E, D) of the rows `ids`, (E,) int64."""
     entries = len(ids)
     if entries:
+        gradients = aligned(gradients)
         runs: Runs = entry_runs.of(ids)
         scratch = entry_runs.sum_pieces(gradients, runs)
         block = _block(table)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.launch import launch
+from spotfast.kernels.launch import aligned, launch, packed
 from spotfast.kernels.rows import store_rows, tile
 from spotfast.kernels.score_loss import hardest, of_ranking
 from spotfast.kernels.specialisation import Specialisation
@@ -180,6 +180,7 @@ def forward(
     Steps are states of shape (B, L, D), D contiguous; the other arguments are as in `spotfast.ops.sequence_loss`.
     """
     B, L, D = steps.shape
+    steps, negatives = aligned(steps), aligned(negatives)
     rows, block = tile(D, TILE)
     programs = triton.cdiv(B * L, rows)
     partials = torch.empty((2, programs), dtype=torch.float32, device=steps.device)
@@ -188,7 +189,7 @@ def forward(
     launch(
         sequence_loss_kernel, (programs,),
         partials, chosen, coefficients, steps, item_vectors.contiguous(), item_biases.contiguous(),
-        positives.contiguous(), negatives, mask.contiguous(),
+        packed(positives), negatives, packed(mask),
         steps.stride(0), steps.stride(1), *negatives.stride(), B * L, L, len(negatives), D,
         LOSS="hinge" if loss == "adaptive_hinge" else loss, ROWS=rows, BLOCK_D=block,
     )  # fmt: skip
@@ -212,14 +213,15 @@ def backward(
     `upstream` is the gradient of the mean loss, a scalar; the other tensors are those that `forward` took and returned.
     """
     B, L, D = steps.shape
+    steps = aligned(steps)
     rows, block = tile(D, TILE)
     of_steps = torch.empty((B, L, D), dtype=steps.dtype, device=steps.device)
     of_vectors = torch.empty((2 * B * L, D), dtype=rows_dtype, device=steps.device)
     of_biases = torch.empty((2 * B * L, 1), dtype=torch.float32, device=steps.device)
     launch(
         sequence_gradient_kernel, (triton.cdiv(B * L, rows),),
-        of_steps, of_vectors, of_biases, upstream.contiguous(), total, steps, item_vectors.contiguous(),
-        positives.contiguous(), chosen, coefficients, steps.stride(0), steps.stride(1), B * L, L, D,
+        of_steps, of_vectors, of_biases, packed(upstream), total, steps, item_vectors.contiguous(),
+        packed(positives), chosen, coefficients, steps.stride(0), steps.stride(1), B * L, L, D,
         ROWS=rows, BLOCK_D=block,
     )  # fmt: skip
     return of_steps, of_vectors, of_biases

@@ -1,4 +1,4 @@
-"""Checks that a folder holds everything of one release, and that its tag says the version.
+"""Checks that a folder holds everything of one release, that its tag says the version, and that its wheels are whole.
 
 python scripts/check_release.py DIST [TAG]
 """
@@ -9,7 +9,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import check_wheel
+
 ROOT = Path(__file__).resolve().parents[1]
+TARGETS = ("80", "86", "89", "90", "100", "120")  # of the kernels in wheels for Linux; others carry none
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_28_aarch64", "macosx_11_0_arm64", "win_amd64")
 
 
@@ -20,6 +23,8 @@ def main(arguments: list[str]) -> int:
         return 2
     folder, tag = Path(arguments[0]), arguments[1] if len(arguments) > 1 else None
     found = faults({path.name for path in folder.iterdir()}, version(), tag)
+    for wheel in sorted(folder.glob("*.whl")):
+        found += check_wheel.faults(wheel, TARGETS if "-manylinux" in wheel.name else ())
     for line in found:
         print(line, file=sys.stderr)
     return 1 if found else 0

@@ -24,7 +24,7 @@ from types import ModuleType, TracebackType
 import torch
 
 from spotfast import threads, validation
-from spotfast.cuda import choice
+from spotfast.cuda import choice, jit
 from spotfast.cuda.functions import KernelMissingError
 from spotfast.warnings import slow_once
 
@@ -167,7 +167,7 @@ def _triton_missing(device: torch.device) -> str | None:
     if device.type == "cuda":
         return choice.missing(device)
     if importlib.util.find_spec("triton") is None:
-        return choice.NOT_INSTALLED
+        return jit.NOT_INSTALLED
     if os.environ.get("TRITON_INTERPRET") != "1":
         return f"it runs on CUDA devices, the tensors are on {device}"
     return None

@@ -70,6 +70,21 @@ def run_python():
 
 
 @pytest.fixture
+def script(monkeypatch):
+    """`script(name)`: a module of the folder `scripts`, which find each other there."""
+    folder = HERE.parent / "scripts"
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    monkeypatch.syspath_prepend(folder)
+    return load
+
+
+@pytest.fixture
 def no_sources(monkeypatch, tmp_path):
     """The cache folder of a test that reads nothing of this machine and leaves it for nothing: every source fails."""
     from spotfast.datasets.sources import Website, Wheel

@@ -136,7 +136,7 @@ def triton(request, monkeypatch):
     monkeypatch.delenv("SPOTFAST_BACKEND", raising=False)
     monkeypatch.setenv("SPOTFAST_AOT", "0")
     if request.param:
-        monkeypatch.setattr(choice, "jit_missing", lambda: None)  # a C compiler, Python's headers
+        monkeypatch.setattr(choice, "jit_missing", lambda device: None)  # a C compiler, Python's headers
     return request.param
 
 

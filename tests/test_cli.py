@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
 import types
+import zlib
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from spotfast import backends
 from spotfast.cli import doctor
 from spotfast.cli.main import COMMANDS, main
 from spotfast.cli.table import table
-from spotfast.cuda import choice
+from spotfast.cuda import choice, device, jit
 from spotfast.cuda.manifest import Binary, Manifest, Program, Target, source_hash
 from spotfast.cuda.shipped import Shipped
 
@@ -126,16 +128,25 @@ def without(monkeypatch):
 @pytest.fixture
 def cuda(monkeypatch, tmp_path):
     """A GPU, without kernels that were compiled for it."""
+    asked = (jit.tools_missing, jit.assembler_unfit)
+    for function in asked:
+        function.cache_clear()
     for module in (choice, doctor):
         monkeypatch.setattr(module, "shipped", lambda: Shipped(tmp_path, tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a made-up GPU")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(device, "driver", lambda: types.SimpleNamespace(version=12080))
+    yield
+    for function in asked:
+        function.cache_clear()
 
 
 @pytest.fixture
 def compiler(monkeypatch):
     """What Triton needs to compile at run time."""
-    monkeypatch.setattr(choice, "jit_missing", lambda: None)
+    monkeypatch.setattr(choice, "jit_missing", lambda device: None)
 
 
 class TestDoctor:
@@ -234,6 +245,17 @@ class TestDoctor:
         without("triton")
         assert re.search(r"^philox +reference +.*no compiled kernels; triton is not installed", report(), re.MULTILINE)
 
+    @pytest.mark.usefixtures("cuda")
+    def test_kernels_by_a_triton_that_is_too_new(self, report, monkeypatch):
+        """Its assembler's code would not run with this driver: said here, or the first call would fail."""
+        monkeypatch.setattr(jit, "tools_missing", lambda: None)
+        monkeypatch.setattr(jit, "_assembler", lambda capability: "ptxas")
+        monkeypatch.setattr(jit, "_printed", lambda path, flag: "'sm_90a', release 99.1")
+        reason = "the driver is too old: it supports CUDA 12.8, triton's assembler needs 99.0"
+        text = report()
+        assert re.search(rf"^philox +reference +.*; {reason}: update it", text, re.MULTILINE)
+        assert f"triton: {reason}" in text
+
     @pytest.mark.usefixtures("cuda", "compiler")
     @pytest.mark.parametrize(
         ("variable", "source"), [("SPOTFAST_BACKEND=reference", "reference"), ("SPOTFAST_AOT=0", "JIT")]
@@ -245,22 +267,23 @@ class TestDoctor:
     @pytest.mark.usefixtures("cuda", "compiler")
     def test_compiled_kernels(self, report, monkeypatch, tmp_path):
         """For the device's capability, and those of one operation."""
-        binary = Binary("draws_kernel", 0, 0, 2, 0, 1, "")
+        image = zlib.compress(b"a cubin")
+        binary = Binary("draws_kernel", 0, 0, 2, 0, len(image), hashlib.sha256(b"a cubin").hexdigest())
         program = Program("philox.draws_kernel", (("out", "*i64"),), {}, 4, False, {"90": binary, "ptx": binary})
         target = Target("a.bin", "12.9.86", 12000)
         folder = tmp_path / "compiled"
         folder.mkdir()
+        (folder / "a.bin").write_bytes(image)
         Manifest(source_hash(tmp_path), "3.9.0", {"90": target, "ptx": target}, (program,)).write(folder)
         found = Shipped(folder, tmp_path)
         for module in (choice, doctor):
             monkeypatch.setattr(module, "shipped", lambda: found)
-        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
-        monkeypatch.setattr(choice, "driver", lambda: types.SimpleNamespace(version=12080))
         text = report()
         assert "compiled kernels  1 for sm_90, ptx, by triton 3.9.0\n" in text
         assert re.search(r"^philox +cubin +sm_90$", text, re.MULTILINE)
         assert re.search(r"^permutation +JIT +not among those compiled ahead of time$", text, re.MULTILINE)
+        (folder / "a.bin").unlink()
+        assert re.search(r"^philox +JIT +compiled kernels are missing: .*a\.bin", report(), re.MULTILINE)
 
     def test_stale_kernels(self, report, monkeypatch):
         found = types.SimpleNamespace(manifest=None, fault=True, reason="the compiled kernels are stale")

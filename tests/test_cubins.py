@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import struct
-import sys
 import types
 import zlib
 from pathlib import Path
@@ -17,19 +16,19 @@ import pytest
 import torch
 
 from spotfast import PerformanceWarning, backends, warnings
-from spotfast.cuda import choice, functions, shipped
-from spotfast.cuda.choice import Device, choose, select
+from spotfast.cuda import choice, device, functions, shipped
+from spotfast.cuda.choice import choose, select
+from spotfast.cuda.device import Device
 from spotfast.cuda.driver import Driver, DriverError, driver
 from spotfast.cuda.functions import KernelMissingError, find
-from spotfast.cuda.manifest import Binary, Manifest, Program, Target, source_hash
-from spotfast.cuda.packing import POINTERS, SCALARS, Packing
+from spotfast.cuda.manifest import SCALARS, Binary, Manifest, Program, Target, source_hash
+from spotfast.cuda.packing import POINTERS, Packing
 from spotfast.cuda.shipped import Shipped
 from spotfast.kernels import launch as launching
 
 H100 = Device(0, (9, 0), 13000)
 A10 = Device(1, (8, 6), 12040)
 NEWEST = Device(0, (12, 1), 13000)
-jit_missing = choice.jit_missing.__wrapped__  # tests replace it, and what is missing changes here
 TYPES = {"*fp32": "P", "i32": "i", "i64": "q", "fp32": "f", "u64": "Q"}
 ARGUMENTS = (("out", "*fp32"), ("n", "i32"), ("seed", "u64"), ("absent", None), ("scale", "fp32"), ("start", "i64"))
 VALUES = (0x7000, -3, 2**64 - 1, 0.25, -(2**40))
@@ -59,6 +58,7 @@ INPUTS = {
     "cuCtxSetCurrent": lambda library, context: context.value,
     "cuModuleLoadData": lambda library, module, image: image.value,
     "cuModuleGetFunction": lambda library, function, module, symbol: symbol.value.decode(),
+    "cuModuleUnload": lambda library, module: module.value,
     "cuFuncSetAttribute": lambda library, function, name, value: (function.value, name.value, value.value),
     "cuLaunchKernel": launched,
 }
@@ -105,7 +105,7 @@ def environment(monkeypatch):
     for name in ("SPOTFAST_AOT", "SPOTFAST_BACKEND", "TRITON_INTERPRET"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(warnings, "_given", set())
-    monkeypatch.setattr(choice, "jit_missing", lambda: None)
+    monkeypatch.setattr(choice, "jit_missing", lambda device: None)
     driver.cache_clear()
     yield
     driver.cache_clear()
@@ -113,7 +113,7 @@ def environment(monkeypatch):
 
 @pytest.fixture
 def without_triton(monkeypatch):
-    monkeypatch.setattr(choice, "jit_missing", lambda: "triton is not installed")
+    monkeypatch.setattr(choice, "jit_missing", lambda device: "triton is not installed")
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def library(monkeypatch):
     library = FakeLibrary([*(TYPES[kind] for _, kind in ARGUMENTS if kind), "P", "P"])
     fake = Driver(library)
     monkeypatch.setattr(functions, "driver", lambda: fake)
-    monkeypatch.setattr(choice, "driver", lambda: fake)
+    monkeypatch.setattr(device, "driver", lambda: fake)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=77 + device))
     return library
 
@@ -465,6 +465,41 @@ class TestFaults:
         with pytest.warns(PerformanceWarning, match=r"cuModuleLoadData failed: no kernel image \(error 209\)"):
             assert find(key(), H100, True, installed) is None
 
+    @pytest.mark.parametrize("name", ["cuModuleGetFunction", "cuFuncSetAttribute"])
+    @pytest.mark.parametrize("mode", ["1", "require"])
+    def test_a_module_that_is_of_no_use(self, tmp_path, library, monkeypatch, name, mode):
+        """It is unloaded, and Triton takes over, or that is an error, as where a module does not load."""
+        monkeypatch.setenv("SPOTFAST_AOT", mode)
+        installed = ship(tmp_path, shared=49153)
+        library.failing.add(name)
+        reason = rf"{name} failed: no kernel image \(error 209\)"
+        if mode == "require":
+            with pytest.raises(RuntimeError, match=f"SPOTFAST_AOT=require is set, but {reason}"):
+                find(key(), H100, True, installed)
+        else:
+            with pytest.warns(PerformanceWarning, match=rf"{reason}\. Triton compiles them at the first call"):
+                assert find(key(), H100, True, installed) is None
+        assert library.called("cuModuleUnload") == [100]
+        assert library.called("cuLaunchKernel") == []
+
+    @pytest.mark.usefixtures("without_triton")
+    def test_modules_of_no_use_at_all(self, tmp_path, library):
+        installed = ship(tmp_path, shared=49153)
+        library.failing.add("cuFuncSetAttribute")
+        with pytest.raises(KernelMissingError, match=r"cuFuncSetAttribute failed.*triton is not installed"):
+            find(key(), H100, True, installed)
+        assert library.called("cuModuleUnload") == [100, 101]  # of the cubin and of the PTX
+
+    def test_a_module_that_cannot_be_unloaded_either(self, tmp_path, library):
+        """The first error is the one to tell of."""
+        library.failing |= {"cuModuleGetFunction", "cuModuleUnload"}
+        with pytest.warns(PerformanceWarning, match="cuModuleGetFunction failed"):
+            assert find(key(), H100, True, ship(tmp_path)) is None
+
+    def test_modules_of_use_stay(self, tmp_path, library):
+        find(key(), H100, True, ship(tmp_path, shared=49153))((1,), VALUES)
+        assert library.called("cuModuleUnload") == []
+
     @pytest.mark.parametrize("device", [NEWEST, Device(0, (9, 0), 12040), Device(0, (9, 0), 0)])
     @pytest.mark.parametrize("required", [False, True])
     @pytest.mark.usefixtures("library")
@@ -620,6 +655,23 @@ class TestLaunch:
         with pytest.raises(RuntimeError, match="require is set, but a pointer is not a multiple of 16 bytes"):
             launching.launch(kernel, (7,), aligned(offset=4), 1, 2, None, 0.5, 3, BLOCK=32)
 
+    def test_required_for_a_slice(self, kernel, library, monkeypatch):
+        """What is only read is copied to where a cubin takes it; what is there already is not."""
+        monkeypatch.setenv("SPOTFAST_AOT", "require")
+        for offset in (0, 4):
+            given = aligned(offset=offset)
+            taken = launching.packed(given)
+            assert (taken is given) == (offset == 0)
+            assert torch.equal(taken, given)
+            launching.launch(kernel, (7,), taken, 1, 2, None, 0.5, 3, BLOCK=32)
+        assert len(library.called("cuLaunchKernel")) == 2
+
+    def test_a_strided_slice_is_copied_whole(self):
+        given = torch.arange(40.0).view(4, 10)[:, 1:4]
+        taken = launching.aligned(given)
+        assert given.data_ptr() % 16 and not taken.data_ptr() % 16
+        assert torch.equal(taken, given) and taken.is_contiguous()
+
 
 class TestWithoutTriton:
     """Kernel files are imported and their kernels launched where triton is not installed."""
@@ -641,22 +693,6 @@ assert philox.draws_kernel.fn.__name__ == "draws_kernel" and permutation.PERMUTA
 print(count)
 """
         assert int(run_python(code)) > 0
-
-    def test_what_triton_needs(self, monkeypatch, tmp_path):
-        monkeypatch.delenv("CC", raising=False)
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.setattr(choice.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-        triton = types.ModuleType("triton")
-        monkeypatch.setitem(sys.modules, "triton", triton)
-        monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: object())
-        triton.__version__ = "3.2.0"
-        assert jit_missing() == "triton 3.2.0 is too old: 3.3 or newer is needed: pip install --upgrade triton"
-        triton.__version__ = "3.10.0+git1234"
-        assert jit_missing() == "triton finds no C compiler: install gcc, or set CC"
-        monkeypatch.setenv("CC", "cc")
-        assert jit_missing() == "triton needs Python's headers: install python3-dev"
-        (tmp_path / "Python.h").touch()
-        assert jit_missing() is None
 
 
 class TestOperations:
@@ -681,6 +717,21 @@ class TestOperations:
         assert "compute capability 12.1" in choice.missing(torch.device("cuda:1"))
         assert choice.of_operation("philox").source == "cubin"
         assert choice.of_operation("topk").source == "reference"
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_what_cannot_be_read_does_not_run(self, here, monkeypatch, tmp_path, damage):
+        """The doctor looks at the binaries themselves, as a launch would."""
+        found = ship(tmp_path, kernels=("philox.draws_kernel",))
+        monkeypatch.setattr(choice, "shipped", lambda: found)
+        harm, message = DAMAGES[damage]
+        harm(tmp_path / "compiled" / "90.bin")
+        chosen = choice.of_operation("philox")
+        assert (chosen.source, chosen.fault) == ("JIT", True)
+        assert re.match(message, chosen.reason)
+        monkeypatch.setattr(choice, "jit_missing", lambda device: "triton is not installed")
+        assert choice.of_operation("philox").source == "PTX"
+        harm(tmp_path / "compiled" / "ptx.bin")
+        assert choice.of_operation("philox").source == "reference"
 
     def test_an_installation_without_any(self, monkeypatch, tmp_path):
         monkeypatch.setattr(choice, "shipped", lambda: Shipped(tmp_path, tmp_path))

@@ -24,6 +24,8 @@ from spotfast.positives import Positives
 COUNT = 40
 POSITIVES = Positives(torch.tensor([0, 1, 2]), torch.tensor([0, 3], dtype=torch.int32), 5)
 USERS = torch.zeros(9, dtype=torch.int64)
+# Arguments of kernels that write ids, which torch or the reference look up, or what multiplies what they find there.
+LOOKED_UP = {"permutation_kernel": (0,), "sequence_loss_kernel": (1, 2)}
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def missing(monkeypatch):
             if name in names:
                 raise KernelMissingError(f"the kernel {name} cannot run")
             started.append((name, is_rehearsal()))
-            if name == "permutation_kernel":
-                arguments[0].zero_()  # torch looks up what it writes
+            for place in LOOKED_UP.get(name, ()):
+                arguments[place].zero_()
 
         for info in pkgutil.iter_modules(spotfast.kernels.__path__):
             file = importlib.import_module(f"spotfast.kernels.{info.name}")
@@ -64,13 +66,15 @@ def scores(backend, *, gradients=False):
     return list(torch.autograd.grad(found.sum(), tables)) if gradients else [found.detach()]
 
 
-def loss_of_sequences(backend):
+def loss_of_sequences(backend, *, masked=False):
+    """The loss and its gradients; with all steps masked, gradients only: zeros, whatever a forward pass has left."""
     generator = torch.Generator().manual_seed(0)
     floats = [torch.randn(shape, generator=generator).requires_grad_() for shape in ((2, 3, 4), (9, 3), (9, 1))]
     ids = torch.randint(0, 9, (2, 4), generator=generator)
-    found = sequence_loss.sequence_loss(*floats, ids, ids.unsqueeze(0) * 0, ids > 1, "bpr", backend=backend)
+    mask = (ids > 1) & (not masked)
+    found = sequence_loss.sequence_loss(*floats, ids, ids.unsqueeze(0) * 0, mask, "bpr", backend=backend)
     found.backward()
-    return [found.detach(), *(each.grad for each in floats)]
+    return [*([] if masked else [found.detach()]), *(each.grad for each in floats)]
 
 
 PURE = {
@@ -87,6 +91,7 @@ PURE = {
     "scores_kernel": ("bilinear", scores),
     "row_gradients_kernel": ("bilinear", lambda backend: scores(backend, gradients=True)),
     "sequence_loss_kernel": ("sequence_loss", loss_of_sequences),
+    "sequence_gradient_kernel": ("sequence_loss", lambda backend: loss_of_sequences(backend, masked=True)),
 }  # fmt: skip
 
 

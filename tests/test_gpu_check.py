@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu_check.py"
-PARTS = ["build", "tests", "copy", "epochs", "baselines", "kernels", "first_call, SPOTFAST_AOT=0"]
+PARTS = ["build", "tests", "copy", "epochs", "baselines", "kernels", "first_call, SPOTFAST_AOT=0", "ahead_of_time"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,11 @@ def test_a_rehearsal_runs_to_its_end(tmp_path):
         assert parts[name]["status"] == "passed", (name, parts[name])
         assert parts[name]["rows"] or name == "build"
     assert "5 passed" in parts["tests"]["rows"][0]["summary"]
-    assert parts["first_call, SPOTFAST_AOT=require"]["status"] == "not run"
+    made, *compared = parts["ahead_of_time"]["rows"]
+    assert (made["name"], made["kernels"]) == ("build for 90", 1)
+    assert {row["name"] for row in compared} >= {"philox", "bilinear", "sequence_loss", "factorization_epoch"}
+    for row in compared:
+        assert row["same_bits"] and row["passed"] and min(row["first_call"], row["first_call_of_triton"]) > 0
     case = parts["epochs"]["rows"][0]
     assert case["samples_per_second"]["low"] > 0
     assert case["bytes_per_sample"]["moved"] > case["bytes_per_sample"]["perfect"] > 0
@@ -48,8 +53,6 @@ def test_a_rehearsal_runs_to_its_end(tmp_path):
 
 
 def test_it_needs_a_device():
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is one")
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
@@ -87,3 +90,56 @@ def test_missing_packages_are_named(script, monkeypatch):
         "numba is missing, which the tests need",
         "filelock is missing; nothing here needs it",
     ]
+
+
+class TestAheadOfTime:
+    """benchmarks/gpu/ahead_of_time.py: what it takes for the same results."""
+
+    @pytest.fixture
+    def check(self, monkeypatch):
+        monkeypatch.syspath_prepend(SCRIPT.parent)
+        monkeypatch.syspath_prepend(SCRIPT.parent / "gpu")
+        spec = importlib.util.spec_from_file_location("ahead_of_time", SCRIPT.parent / "gpu" / "ahead_of_time.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    @pytest.mark.parametrize(
+        ("one", "other", "bits", "close"),
+        [
+            ([1.0, float("nan")], [1.0, float("nan")], True, True),
+            ([1.0, 2.0], [1.0, 2.0 + 1e-6], False, True),
+            ([1.0, 2.0], [1.0, 2.1], False, False),
+            ([0.0], [-0.0], False, True),
+            ([1, 2], [1, 3], False, False),
+            ([1, 2], [1, 2, 3], False, False),
+            ([1.0], [1], False, False),
+        ],
+    )
+    def test_comparison(self, check, one, other, bits, close):
+        results = [{"an operation": (seconds, [torch.tensor(each)])} for seconds, each in ((0.5, one), (2.0, other))]
+        for exact, passed in ((True, bits), (False, close)):
+            (row,) = check.compare(*results, exact)
+            assert row == {
+                "name": "an operation", "passed": passed, "same_bits": bits,
+                "first_call": 0.5, "first_call_of_triton": 2.0,
+            }  # fmt: skip
+
+    def test_another_result_is_a_failure(self, check, monkeypatch, tmp_path):
+        rows = [{"name": "one", "passed": True}, {"name": "other", "passed": False}, {"name": "build"}]
+        monkeypatch.setattr(check.Check, "run", lambda self, folder: self.rows.extend(rows))
+        monkeypatch.setattr(sys, "argv", ["ahead_of_time.py", "0", str(tmp_path / "rows.json")])
+        with pytest.raises(SystemExit, match=r"other results than Triton's: other$"):
+            check.main()
+        assert json.loads((tmp_path / "rows.json").read_text()) == rows
+
+    def test_no_time_is_left(self, check, monkeypatch, tmp_path):
+        monkeypatch.setattr(sys, "argv", ["ahead_of_time.py", "0", str(tmp_path / "rows.json"), "--dry"])
+        with pytest.raises(SystemExit, match=r"no time was left for -m spotfast\.cuda\.build"):
+            check.main()
+
+    def test_a_device_without_a_target(self, check, monkeypatch, tmp_path):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (10, 3))
+        found = check.Check(False, 0.0)
+        found.run(tmp_path)
+        assert found.rows == [{"name": "build", "not_run": "there is no target for compute capability 10.3"}]

@@ -10,6 +10,7 @@ from spotfast import backends, losses
 from spotfast.layers import BloomEmbedding, ZeroEmbedding
 from spotfast.ops.sequence_loss import LOSSES, sequence_loss
 from spotfast.optim import DeferredAdam
+from spotfast.reference import sequence_loss as reference
 from spotfast.sequence import batch_loss
 from spotfast.sequence.implicit import NETWORKS, ImplicitSequenceModel
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet
@@ -58,6 +59,28 @@ def test_the_formula(loss, weighted):
 def test_derivatives(loss):
     floats, others = inputs(loss)
     assert torch.autograd.gradcheck(lambda *leaves: sequence_loss(*leaves, *others, loss), floats)
+
+
+@pytest.mark.parametrize("rows_dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_from_what_the_kernels_hand_on(dtype, rows_dtype):
+    """Those of autograd, from the derivatives by both scores of each step."""
+    (states, vectors, biases), (positives, negatives, mask) = inputs("bpr", dtype)
+    steps, upstream = states.detach().transpose(1, 2), torch.tensor(1.5)
+    ids = torch.stack([positives, negatives[0]])
+    read = [table.detach()[ids].float().requires_grad_() for table in (vectors, biases)]
+    leaf = steps.float().requires_grad_()
+    scores = (leaf * read[0]).sum(3) + read[1].squeeze(3)
+    scores.retain_grad()
+    losses.bpr_loss(*scores, mask=mask).backward(upstream)
+    handed_on = scores.grad * mask.sum() / upstream
+    found = reference.row_gradients(
+        upstream, mask.sum().float(), steps, vectors.detach(), *ids.int(), handed_on, rows_dtype
+    )
+    assert [gradient.dtype for gradient in found] == [dtype, rows_dtype, torch.float32]
+    expected = (leaf.grad.to(dtype), read[0].grad.flatten(0, 2).to(rows_dtype), read[1].grad.flatten(0, 2))
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "adaptive_hinge"])

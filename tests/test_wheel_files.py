@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import re
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-import spotfast
 from spotfast.cuda.build import TARGETS
 
 ROOT = Path(__file__).parents[1]
@@ -23,13 +21,6 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 WHEELS = PROJECT["tool"]["cibuildwheel"]
 PYTHONS = [name.rsplit(" ", 1)[1] for name in PROJECT["project"]["classifiers"] if ":: Python :: 3." in name]
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class TestConfiguration:
@@ -110,10 +101,20 @@ def test_linux_wheels_carry_kernels_for_every_target():
     assert len(given) == 4
 
 
+def test_wheels_are_built_for_every_change_of_what_they_hold():
+    """Kernels and Python files as much as C++: what they are compiled from, and what they are checked with."""
+    text = (ROOT / ".github" / "workflows" / "wheels.yml").read_text("utf-8")
+    filters = re.search(r"pull_request:\n    paths:\n((?:      - .*\n)+)", text).group(1)
+    watched = {line.removeprefix("      - ") for line in filters.splitlines()}
+    folders = {Path(path).parts[0] for path in PROJECT["tool"]["setuptools"]["package-dir"].values()} | {"spotfast"}
+    assert {f"{folder}/**" for folder in (*folders, "csrc", "scripts")} <= watched
+    assert {"setup.py", "pyproject.toml", "MANIFEST.in", "constraints.txt"} <= watched
+
+
 class TestInstalled:
     """scripts/check_installed.py"""
 
-    def test_compilers_are_off_the_path(self, tmp_path, monkeypatch, capsys):
+    def test_compilers_are_off_the_path(self, script, tmp_path, monkeypatch, capsys):
         check = script("check_installed")
         suffix = ".exe" if os.name == "nt" else ""
         for folder, name in (("with", "gcc"), ("without", "sed")):
@@ -127,7 +128,7 @@ class TestInstalled:
         assert shutil.which("gcc", path=kept["PATH"]) is None
         assert str(tmp_path / "with") in capsys.readouterr().out
 
-    def test_a_checkout_is_not_an_installation(self, tmp_path, run_python):
+    def test_a_checkout_is_not_an_installation(self, script, tmp_path, run_python):
         (tmp_path / "spotfast").mkdir()
         (tmp_path / "spotfast" / "__init__.py").write_text("__version__ = 'other'\n")
         (tmp_path / "spotfast" / "backends.py").write_text("")
@@ -142,7 +143,7 @@ class TestReproducible:
     """scripts/check_reproducible.py"""
 
     @pytest.fixture
-    def check(self):
+    def check(self, script):
         return script("check_reproducible")
 
     @pytest.fixture
@@ -203,53 +204,3 @@ class TestReproducible:
         monkeypatch.setattr(sys, "executable", shutil.which("false") or sys.executable)
         with pytest.raises(SystemExit, match="the build of copy failed"):
             check.build(tmp_path / "copy", {}, [])
-
-
-class TestRelease:
-    """scripts/check_release.py"""
-
-    @pytest.fixture
-    def check(self):
-        return script("check_release")
-
-    @pytest.fixture
-    def names(self, check):
-        names = {"spotfast-0.1.0.tar.gz"}
-        for python in check.pythons():
-            for platform in check.PLATFORMS:
-                more = ".manylinux_2_27_x86_64" if platform == "manylinux_2_28_x86_64" else ""
-                names.add(f"spotfast-0.1.0-{python}-{python}-{platform}{more}.whl")
-        return names
-
-    def test_the_version_is_read_from_one_place(self, check):
-        assert check.version() == spotfast.__version__
-        assert [f"3.{python.removeprefix('cp3')}" for python in check.pythons()] == PYTHONS
-
-    def test_a_whole_release(self, check, names):
-        assert len(names) == 17
-        assert check.faults(names, "0.1.0", "v0.1.0") == []
-
-    def test_a_tag_of_another_version(self, check, names):
-        assert check.faults(names, "0.1.0", "v0.2.0") == ["the tag v0.2.0 is not of version 0.1.0: v0.1.0"]
-
-    def test_missing_and_too_many(self, check, names):
-        names -= {"spotfast-0.1.0.tar.gz", "spotfast-0.1.0-cp312-cp312-win_amd64.whl"}
-        names |= {"spotfast-0.1.0-cp311-cp311-linux_x86_64.whl"}
-        assert check.faults(names, "0.1.0") == [
-            "missing: spotfast-0.1.0.tar.gz",
-            "missing: a wheel for cp312 on win_amd64",
-            "too many: spotfast-0.1.0-cp311-cp311-linux_x86_64.whl",
-        ]
-
-    def test_twice(self, check, names):
-        names |= {"spotfast-0.1.0-cp311-cp311-manylinux_2_28_x86_64.whl"}
-        assert len(check.faults(names, "0.1.0")) == 1
-        assert check.faults(names, "0.1.0")[0].startswith("twice:")
-
-    def test_the_exit_status(self, check, names, tmp_path, capsys):
-        assert check.main([]) == 2
-        assert check.main([str(tmp_path)]) == 1
-        assert "missing: a wheel for cp311 on manylinux_2_28_x86_64" in capsys.readouterr().err
-        for name in names:
-            (tmp_path / name.replace("0.1.0", spotfast.__version__)).touch()
-        assert check.main([str(tmp_path), f"v{spotfast.__version__}"]) == 0

@@ -32,6 +32,11 @@ TARGETS = ("80", "86", "89", "90", "100", "120")
 PTX_OF = "80"  # the target that PTX comes with
 MAX_SPECIALISATIONS = 120
 MAX_BYTES = 2 << 20  # of a target, compressed: 14 MiB for six and the PTX
+# The variables that processes keep beside Python's own: where files, programs and libraries are, and the language.
+ENVIRONMENT = {
+    "PATH", "HOME", "USER", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV",
+    "TEMP", "TMP", "SYSTEMROOT", "SYSTEMDRIVE", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT",
+}  # fmt: skip
 FIRST_DRIVERS = {"80": 11000, "86": 11010, "89": 11080, "90": 12000, "100": 12080, "120": 12080, PTX: 12000}
 
 
@@ -121,12 +126,14 @@ def build(targets: list[str], folder: Path, jobs: int | None, files: Collection[
 
 
 def _set_environment(cache: str) -> None:
-    """Let nothing outside of the sources have a say in what is compiled, here and in processes to come."""
+    """Let nothing outside of the sources and of Triton have a say in what is compiled, here and in processes to come.
+
+    Triton, LLVM, MLIR and ptxas read variables under many names, so those that may stay are listed, not those that may
+    not.
+    """
     for name in list(os.environ):
-        if name.startswith("TRITON_") and not name.endswith("_PATH"):
+        if name.upper() not in ENVIRONMENT and not name.startswith(("LC_", "PYTHON")):
             del os.environ[name]
-    for name in ("DISABLE_PTXAS_OPT", "PTXAS_OPTIONS"):
-        os.environ.pop(name, None)
     os.environ["TRITON_CACHE_DIR"] = cache
     os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
 

@@ -7,55 +7,25 @@ Environment:
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
 import os
-import re
-import shutil
-import sysconfig
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from spotfast import validation
-from spotfast.cuda.driver import DriverError, driver
+from spotfast.cuda.device import Device
+from spotfast.cuda.driver import DriverError
+from spotfast.cuda.jit import jit_missing
 from spotfast.cuda.manifest import PTX, Program
-from spotfast.cuda.shipped import Shipped, shipped
+from spotfast.cuda.shipped import ImageError, Shipped, shipped
 
 ALIGNMENT = 16  # bytes; cubins take it for granted of every pointer, PTX does not
 FIRST_PTX = (8, 0)
-OLDEST_TRITON = (3, 3)
-NOT_INSTALLED = "triton is not installed: pip install 'spotfast[triton]'"
 
+T = TypeVar("T")
 Source = Literal["cubin", "JIT", "PTX", "reference"]
-
-
-@dataclass(frozen=True)
-class Device:
-    """What the choice depends on.
-
-    Attributes:
-        index: torch's number of the device.
-        capability: its compute capability.
-        driver: the CUDA version that the driver supports, 1000 * major + 10 * minor; 0 without libcuda.
-    """
-
-    index: int
-    capability: tuple[int, int]
-    driver: int
-
-    @classmethod
-    def of(cls, index: int) -> Device:
-        """Ask torch and the driver."""
-        try:
-            version = driver().version
-        except DriverError:
-            version = 0
-        return cls(index, torch.cuda.get_device_capability(index), version)
 
 
 @dataclass(frozen=True)
@@ -113,7 +83,7 @@ def choose(
         return Choice("cubin", f"sm_{cubin}", cubin)
     if wanted == "require":
         return Choice("reference", f"SPOTFAST_AOT=require is set, but {cubin.reason}", fault=cubin.fault)
-    jit = jit_missing()
+    jit = jit_missing(device)
     if jit is None:
         return Choice("JIT", cubin.reason, fault=cubin.fault)
     ptx = _ptx(programs, shipped, device, broken)
@@ -136,41 +106,55 @@ def select(capability: tuple[int, int], targets: Collection[str]) -> str | None:
     return next((name for name in lower if name in targets), None)
 
 
+def choose_working(
+    programs: Sequence[Program], shipped: Shipped, device: Device, aligned: bool, load: Callable[[str], T]
+) -> tuple[Choice, T | None]:
+    """Choose as `choose` does, passing over targets that fail to load.
+
+    Args:
+        programs: as for `choose`.
+        shipped: as for `choose`.
+        device: as for `choose`.
+        aligned: as for `choose`.
+        load: loads the programs of a target, by its name.
+
+    Returns:
+        The choice, and what was loaded, None where Triton or nothing runs the programs.
+    """
+    broken: dict[str, str] = {}
+    while True:
+        choice = choose(programs, shipped, device, aligned, broken)
+        if not choice.target:
+            return choice, None
+        try:
+            return choice, load(choice.target)
+        except (ImageError, DriverError) as error:
+            broken[choice.target] = str(error)
+
+
 def of_operation(operation: str) -> Choice:
-    """Choose for the kernels of an operation, on torch's current device."""
+    """Choose for the kernels of an operation, on torch's current device. Reads their binaries, and loads none."""
     found = shipped()
-    # What the device is does not matter to an installation without compiled kernels.
-    device = Device(0, (0, 0), 0) if found.manifest is None else Device.of(torch.cuda.current_device())
-    return choose(found.of_operation(operation), found, device)
+    device = Device.of(torch.cuda.current_device())
+    programs = found.of_operation(operation)
+    choice, _ = choose_working(
+        programs, found, device, True, lambda target: [found.image(target, each.binaries[target]) for each in programs]
+    )
+    return choice
 
 
 def missing(device: torch.device) -> str | None:
     """Return why kernels cannot run on a CUDA device, or None if they can, or if the launch is to say why."""
+    if mode() == "require":
+        return None
+    if not torch.cuda.is_available():
+        return jit_missing(None)
     found = shipped()
-    if found.manifest is None or not torch.cuda.is_available():
-        return None if mode() == "require" else jit_missing()
     index = torch.cuda.current_device() if device.index is None else device.index
+    if found.manifest is None:
+        return jit_missing(Device.of(index))
     choice = choose(found.manifest.programs, found, Device.of(index))
-    return None if choice.source != "reference" or mode() == "require" else choice.reason
-
-
-@functools.cache  # every call of an operation asks
-def jit_missing() -> str | None:
-    """Return why Triton's compiler cannot run here, or None if it can."""
-    if importlib.util.find_spec("triton") is None:
-        return NOT_INSTALLED
-    try:
-        version = importlib.import_module("triton").__version__
-    except ImportError as error:
-        return f"triton cannot be imported ({error}): pip install --upgrade triton"
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TRITON:
-        oldest = ".".join(map(str, OLDEST_TRITON))
-        return f"triton {version} is too old: {oldest} or newer is needed: pip install --upgrade triton"
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "triton finds no C compiler: install gcc, or set CC"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
-        return "triton needs Python's headers: install python3-dev"
-    return None
+    return choice.reason if choice.source == "reference" else None
 
 
 def _cubin(
@@ -202,10 +186,8 @@ def _target(shipped: Shipped, device: Device) -> str | _Refusal:
     if name is None:
         major, minor = device.capability
         return _Refusal(f"compute capability {major}.{minor} is not among those compiled for: {_list(targets)}", True)
-    needed = manifest.targets[name].minimum_driver
-    if device.driver < needed:
-        return _Refusal(_too_old(device.driver, needed, f"sm_{name}"), True)
-    return name
+    too_old = device.too_old_for(f"sm_{name}", manifest.targets[name].minimum_driver)
+    return name if too_old is None else _Refusal(too_old, True)
 
 
 def _ptx(programs: Sequence[Program], shipped: Shipped, device: Device, broken: Mapping[str, str]) -> _Refusal | None:
@@ -219,20 +201,10 @@ def _ptx(programs: Sequence[Program], shipped: Shipped, device: Device, broken: 
         return _Refusal("there is no PTX of it")
     if device.capability < FIRST_PTX:
         return _Refusal("PTX needs a compute capability of 8.0 or above")
-    needed = manifest.targets[PTX].minimum_driver
-    if device.driver < needed:
-        return _Refusal(_too_old(device.driver, needed, "PTX"), True)
+    too_old = device.too_old_for("PTX", manifest.targets[PTX].minimum_driver)
+    if too_old is not None:
+        return _Refusal(too_old, True)
     return _Refusal(broken[PTX], True) if PTX in broken else None
-
-
-def _too_old(found: int, needed: int, what: str) -> str:
-    if found == 0:
-        return "the CUDA driver cannot be loaded"
-    return f"the driver is too old: it supports CUDA {_version(found)}, {what} needs {_version(needed)}"
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _list(targets: Sequence[str]) -> str:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spotfast.cuda.choice import ALIGNMENT
-from spotfast.cuda.manifest import PTX
-from spotfast.cuda.packing import SCALARS
+from spotfast.cuda.manifest import PTX, SCALARS
 from spotfast.kernels.specialisation import Specialisation
 
 PTX_CAPABILITY = 80

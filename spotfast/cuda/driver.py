@@ -43,8 +43,16 @@ class Driver:
 
     def load(self, image: bytes, symbol: str, shared: int) -> ctypes.c_void_p:
         """Return a function of a binary, loaded into the current context, allowed to use `shared` bytes."""
-        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        module = ctypes.c_void_p()
         self._check("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(image))
+        try:
+            return self._function(module, symbol, shared)
+        except DriverError:
+            self._library.cuModuleUnload(module)  # if that fails too, the first error is the one to tell of
+            raise
+
+    def _function(self, module: ctypes.c_void_p, symbol: str, shared: int) -> ctypes.c_void_p:
+        function = ctypes.c_void_p()
         self._check("cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(symbol.encode()))
         if shared > DEFAULT_SHARED:
             attribute = ctypes.c_int(MAX_DYNAMIC_SHARED_SIZE_BYTES)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from spotfast.cuda.choice import Choice, Device, choose, mode
-from spotfast.cuda.driver import Driver, DriverError, driver
+from spotfast.cuda.choice import Choice, choose_working, mode
+from spotfast.cuda.device import Device
+from spotfast.cuda.driver import Driver, driver
 from spotfast.cuda.manifest import Key, Program
 from spotfast.cuda.packing import Packing
-from spotfast.cuda.shipped import ImageError, Shipped
+from spotfast.cuda.shipped import Shipped
 from spotfast.warnings import slow_once
 
 
@@ -72,28 +73,19 @@ def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function 
         RuntimeError: likewise, where SPOTFAST_AOT=require wants no other to take over.
     """
     program = shipped.find(key)
+
+    def load(target: str) -> Function:
+        assert program is not None  # or there would be no target
+        return Function(program, target, shipped.image(target, program.binaries[target]), device.index, driver())
+
     programs = [] if program is None else [program]
-    broken: dict[str, str] = {}
-    while True:
-        choice = choose(programs, shipped, device, aligned, broken)
-        if choice.source == "reference":
-            error = RuntimeError if mode() == "require" else KernelMissingError
-            raise error(f"the kernel {key[0]} cannot run on cuda:{device.index}: {choice.reason}")
-        function = None
-        if program is not None and choice.target:
-            try:
-                function = _load(program, choice.target, device.index, shipped)
-            except (ImageError, DriverError) as error:
-                broken[choice.target] = str(error)
-                continue
-        if choice.fault:
-            _warn(choice)
-        return function
-
-
-def _load(program: Program, target: str, device: int, shipped: Shipped) -> Function:
-    image = shipped.image(target, program.binaries[target])
-    return Function(program, target, image, device, driver())
+    choice, function = choose_working(programs, shipped, device, aligned, load)
+    if choice.source == "reference":
+        error = RuntimeError if mode() == "require" else KernelMissingError
+        raise error(f"the kernel {key[0]} cannot run on cuda:{device.index}: {choice.reason}")
+    if choice.fault:
+        _warn(choice)
+    return function
 
 
 def _warn(choice: Choice) -> None:

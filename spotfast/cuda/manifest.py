@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,58 @@ FORMAT = 1  # of the JSON file
 NAME = "manifest.json"
 PTX = "ptx"  # the target that the driver compiles, for any device of compute capability 8.0 and above
 
+# Types of arguments: Triton's names, which pointers' begin with "*", and the characters of `struct` for numbers.
+SCALARS = {
+    "i1": "?", "i8": "b", "i16": "h", "i32": "i", "i64": "q",
+    "u8": "B", "u16": "H", "u32": "I", "u64": "Q", "fp32": "f", "fp64": "d",
+}  # fmt: skip
+RANGES = {"num_warps": (1, 32), "hidden": (0, 8), "scratch": (0, 0)}  # of numbers in a manifest
+OTHER_RANGES = (0, 1 << 28)  # bytes, mostly
+NAMES = {"file": r"\w[\w.]*", "symbol": r"[A-Za-z_$][\w$]*"}  # of strings that are more than shown
+TARGETS = r"\d{2,3}|ptx"
+
 Key = tuple[str, int, bool, frozenset[tuple[str, Any]], tuple[str | None, ...]]
 
 
+class _Checked:
+    """A record whose plain fields are of the types that are declared for them, and in range: a file may say anything.
+
+    Raises:
+        TypeError: for another type, naming the field and its value.
+        ValueError: for a value out of range, likewise.
+    """
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # every class below is a dataclass
+            value = getattr(self, field.name)
+            if field.type in ("str", "int", "bool"):
+                _check_type(field.name, value, field.type)
+            if field.type == "str":
+                _check_text(field.name, value)
+            elif field.type == "int":
+                _check_range(field.name, value)
+
+
+def _check_type(name: str, value: object, kind: str) -> None:
+    if type(value).__name__ != kind:  # exactly: True is no int
+        raise TypeError(f"{name} must be of type {kind}, got {reprlib.repr(value)}")
+
+
+def _check_text(name: str, value: str) -> None:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"{name} must be printable ASCII, got {value!a}")
+    if name in NAMES and not re.fullmatch(NAMES[name], value):
+        raise ValueError(f"{name} must be a name, got {value!r}")
+
+
+def _check_range(name: str, value: int) -> None:
+    low, high = RANGES.get(name, OTHER_RANGES)
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {reprlib.repr(value)}")
+
+
 @dataclass(frozen=True)
-class Target:
+class Target(_Checked):
     """What was compiled for one kind of device.
 
     Attributes:
@@ -32,7 +81,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Binary:
+class Binary(_Checked):
     """A program as compiled for one target.
 
     Attributes:
@@ -54,7 +103,7 @@ class Binary:
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(_Checked):
     """A kernel with a specialisation.
 
     Attributes:
@@ -73,6 +122,15 @@ class Program:
     enable_fp_fusion: bool
     binaries: Mapping[str, Binary]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, kind in self.arguments:
+            if kind is not None and not (isinstance(kind, str) and (kind in SCALARS or kind.startswith("*"))):
+                raise ValueError(f"{name} must be of a type that can be packed, got {reprlib.repr(kind)}")
+        for name, value in self.constants.items():
+            if not isinstance(value, bool | int | float | str):
+                raise TypeError(f"{name} must be a number, a string or a bool, got {reprlib.repr(value)}")
+
     @property
     def key(self) -> Key:
         """What a launch looks the program up by."""
@@ -82,7 +140,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(_Checked):
     """All of it.
 
     Attributes:
@@ -112,24 +170,37 @@ class Manifest:
         """
         text = (folder / NAME).read_text(encoding="utf-8")
         try:
-            fields = json.loads(text)
-            version = fields.pop("format")
-            if version != FORMAT:
-                raise ValueError(f"format {version}, expected {FORMAT}")
-            targets = {name: Target(**target) for name, target in fields.pop("targets").items()}
-            programs = tuple(_program(**program) for program in fields.pop("programs"))
-            if any(program.binaries.keys() != targets.keys() for program in programs):
-                raise ValueError("a program lacks a binary")
-            return cls(targets=targets, programs=programs, **fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{folder / NAME} is not a manifest of compiled kernels: {error}") from error
+            return _manifest(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            reason = ascii(str(error))[1:-1]  # which can be printed, whatever the file holds
+            raise ValueError(f"{folder / NAME} is not a manifest of compiled kernels: {reason}") from error
+
+
+def _manifest(found: Any) -> Manifest:
+    """Make a manifest of what the file holds; the errors are those of reading one."""
+    _check_type("the file", found, "dict")
+    version = found.pop("format")
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(f"format {version}, expected {FORMAT}")
+    for name, kind in (("targets", "dict"), ("programs", "list")):
+        _check_type(name, found[name], kind)
+    unknown = [name for name in found["targets"] if not re.fullmatch(TARGETS, name)]
+    if unknown:
+        raise ValueError(f"a target must be {PTX!r} or the digits of a compute capability, got {unknown[0]!r}")
+    targets = {name: Target(**target) for name, target in found.pop("targets").items()}
+    programs = tuple(_program(**program) for program in found.pop("programs"))
+    if any(program.binaries.keys() != targets.keys() for program in programs):
+        raise ValueError("a program lacks a binary")
+    return Manifest(targets=targets, programs=programs, **found)
 
 
 def _program(
-    arguments: Iterable[tuple[str, str | None]], binaries: Mapping[str, dict[str, Any]], **fields: Any
+    arguments: Iterable[tuple[str, str | None]], constants: Any, binaries: Mapping[str, dict[str, Any]], **others: Any
 ) -> Program:
+    _check_type("constants", constants, "dict")
     found = {name: Binary(**binary) for name, binary in binaries.items()}
-    return Program(arguments=tuple((name, kind) for name, kind in arguments), binaries=found, **fields)
+    pairs = tuple((name, kind) for name, kind in arguments)
+    return Program(arguments=pairs, constants=constants, binaries=found, **others)
 
 
 def source_hash(folder: Path) -> str:

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 
 import torch
 
-# Triton's names of types: the characters of `struct` for arguments, the element types for pointers.
-SCALARS = {
-    "i1": "?", "i8": "b", "i16": "h", "i32": "i", "i64": "q",
-    "u8": "B", "u16": "H", "u32": "I", "u64": "Q", "fp32": "f", "fp64": "d",
-}  # fmt: skip
+from spotfast.cuda.manifest import SCALARS
+
 POINTER = "P"
+# The names of pointers, as in a manifest, by what they point to.
 POINTERS = {
     torch.bool: "*i1", torch.int8: "*i8", torch.int16: "*i16", torch.int32: "*i32", torch.int64: "*i64",
     torch.uint8: "*u8", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32",

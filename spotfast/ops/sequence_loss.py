@@ -80,9 +80,8 @@ def sequence_loss(
         if steps.stride(2) != 1:
             steps = steps.contiguous()
         with backends.FallingBack("sequence_loss", backend):
-            value: Tensor = _sequence_loss(steps, item_vectors, item_biases, positives, negatives, mask, loss, sparse)[
-                0
-            ]
+            inputs = (steps, item_vectors, item_biases, positives, negatives, mask)
+            value: Tensor = _sequence_loss(*inputs, loss, sparse, backend)[0]
             return value
     return reference.sequence_loss(states, item_vectors, item_biases, positives, negatives, mask, loss, sparse=sparse)
 
@@ -127,7 +126,7 @@ def _check_kinds(floats: dict[str, Tensor], ids: dict[str, Tensor], mask: Tensor
     "spotfast::sequence_loss",
     mutates_args=(),
     schema="(Tensor steps, Tensor item_vectors, Tensor item_biases, Tensor positives, Tensor negatives, Tensor mask, "
-    "str loss, bool sparse) -> (Tensor, Tensor, Tensor, Tensor)",
+    "str loss, bool sparse, str backend) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def _sequence_loss(
     steps: Tensor,
@@ -138,6 +137,7 @@ def _sequence_loss(
     mask: Tensor,
     loss: str,
     sparse: bool,
+    backend: str,
 ) -> tuple[Tensor, ...]:
     """Return the loss, the negative of each step that it looks at, score gradients (2, B, L), and sum(mask)."""
     from spotfast.kernels import sequence_loss as kernels
@@ -155,6 +155,7 @@ def _(
     mask: Tensor,
     loss: str,
     sparse: bool,
+    backend: str,
 ) -> tuple[Tensor, ...]:
     B, L, _ = steps.shape
     scalars = [steps.new_empty((), dtype=torch.float32) for _ in range(2)]
@@ -165,7 +166,7 @@ def _(
     "spotfast::sequence_loss_backward",
     mutates_args=(),
     schema="(Tensor upstream, Tensor total, Tensor steps, Tensor item_vectors, Tensor positives, Tensor chosen, "
-    "Tensor coefficients, ScalarType rows_dtype) -> (Tensor, Tensor, Tensor)",
+    "Tensor coefficients, ScalarType rows_dtype, str backend) -> (Tensor, Tensor, Tensor)",
 )
 def _backward(
     upstream: Tensor,
@@ -176,11 +177,15 @@ def _backward(
     chosen: Tensor,
     coefficients: Tensor,
     rows_dtype: torch.dtype,
+    backend: str,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of states, and of item rows (2 B L, D) and biases (2 B L, 1): positives, then chosen."""
     from spotfast.kernels import sequence_loss as kernels
 
-    return kernels.backward(upstream, total, steps, item_vectors, positives, chosen, coefficients, rows_dtype)
+    arguments = (upstream, total, steps, item_vectors, positives, chosen, coefficients, rows_dtype)
+    with backends.FallingBack("sequence_loss", backend):
+        return kernels.backward(*arguments)
+    return reference.row_gradients(*arguments)
 
 
 @_backward.register_fake
@@ -193,6 +198,7 @@ def _(
     chosen: Tensor,
     coefficients: Tensor,
     rows_dtype: torch.dtype,
+    backend: str,
 ) -> tuple[Tensor, ...]:
     B, L, D = steps.shape
     rows = steps.new_empty(2 * B * L, D, dtype=rows_dtype)
@@ -200,7 +206,7 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    steps, item_vectors, item_biases, positives, _, _, _, ctx.sparse = inputs
+    steps, item_vectors, item_biases, positives, _, _, _, ctx.sparse, ctx.backend = inputs
     _, chosen, coefficients, total = output
     ctx.bias_dtype = item_biases.dtype
     ctx.mark_non_differentiable(chosen, coefficients, total)
@@ -212,12 +218,12 @@ def _gradients(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]
     # Rows to be summed keep float32; those of sparse gradients must have the dtype of their table.
     rows_dtype = item_vectors.dtype if ctx.sparse else torch.float32
     of_steps, rows, biases = _backward(
-        upstream, total, steps, item_vectors, positives, chosen, coefficients, rows_dtype
+        upstream, total, steps, item_vectors, positives, chosen, coefficients, rows_dtype, ctx.backend
     )
     ids = torch.cat([positives.reshape(-1), chosen.reshape(-1)])
     tables = ((rows, item_vectors.dtype), (biases, ctx.bias_dtype))
     gradients = [table_gradient(table, ids, len(item_vectors), dtype, ctx.sparse) for table, dtype in tables]
-    return of_steps, *gradients, None, None, None, None, None
+    return of_steps, *gradients, None, None, None, None, None, None
 
 
 _sequence_loss.register_autograd(_gradients, setup_context=_setup_context)

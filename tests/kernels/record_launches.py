@@ -1,4 +1,7 @@
-"""Prints what kernels are launched for models as most people have them, as JSON: names, constants, types of pointers.
+"""Prints what kernels are launched, as JSON: names, constants, types of pointers.
+
+    record_launches.py models         for models as most people have them
+    record_launches.py work           by the GPU script's work with kernels that were compiled ahead of time
 
 Run by test_launches.py, in Triton's interpreter, which must be chosen before triton is imported.
 """
@@ -8,6 +11,8 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -113,6 +118,18 @@ def main():
         file = importlib.import_module(f"spotfast.kernels.{info.name}")
         if hasattr(file, "launch") and info.name != "launch":
             watch(file)
+    {"models": models, "work": work}[sys.argv[1]]()
+    print(json.dumps(sorted(launches)))
+
+
+def work():
+    folder = Path(__file__).parents[2] / "benchmarks"
+    sys.path[:0] = [str(folder), str(folder / "gpu")]
+    script = importlib.import_module("work")
+    script.Work(CPU, *script.REHEARSED_SIZES).run()
+
+
+def models():
     samplers()
     adam, sgd = UpdateRule("adam", 1e-2), UpdateRule("sgd", 1e-2)
     for dim in DIMS:
@@ -131,7 +148,6 @@ def main():
     for loss in LOSSES:
         sequences(loss, 64, torch.bfloat16)
     sequences("bpr", 64, torch.bfloat16, sparse=False)
-    print(json.dumps(sorted(launches)))
 
 
 if __name__ == "__main__":

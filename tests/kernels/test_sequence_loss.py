@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from spotfast import PerformanceWarning, warnings
+from spotfast.cuda.functions import KernelMissingError
 from spotfast.ops import sequence_loss as ops
 from spotfast.ops.sequence_loss import LOSSES, sequence_loss
 from spotfast.optim import DeferredAdam
@@ -205,12 +207,40 @@ def test_registered_as_torch_asks(loss, monkeypatch):
     monkeypatch.undo()  # of the ops, torch makes outputs of its own
     floats, (positives, negatives, mask) = inputs(loss, 3, 4, 5)
     steps = floats[0].transpose(1, 2).requires_grad_()
-    arguments = (steps, *(t.requires_grad_() for t in floats[1:]), positives, negatives, mask, loss, False)
+    arguments = (steps, *(t.requires_grad_() for t in floats[1:]), positives, negatives, mask, loss, False, "triton")
     torch.library.opcheck(ops._sequence_loss, arguments)
     _, chosen, coefficients, total = ops._sequence_loss(*arguments)
     saved = (total, steps.detach(), floats[1].detach(), positives, chosen, coefficients)
     rows_dtype = torch.float32 if loss == "bpr" else torch.bfloat16
-    torch.library.opcheck(ops._backward, (torch.ones(()), *saved, rows_dtype))
+    torch.library.opcheck(ops._backward, (torch.ones(()), *saved, rows_dtype, "triton"))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_reference_takes_over_between_the_passes(loss, sparse, monkeypatch):
+    """Gradients of what the kernels have computed, where only their backward pass cannot run."""
+    from spotfast.kernels import sequence_loss as kernels
+
+    floats, others = inputs(loss, 4, 5, 3)
+    expected = computed(loss, floats, others, "triton", sparse)
+    launch = kernels.launch
+
+    def launch_all_but_one(kernel, *arguments, **constants):
+        if kernel is kernels.sequence_gradient_kernel:
+            raise KernelMissingError("the kernel sequence_gradient_kernel cannot run")
+        launch(kernel, *arguments, **constants)
+
+    monkeypatch.setattr(kernels, "launch", launch_all_but_one)
+    monkeypatch.setattr(ops.backends, "choose", lambda operation, device, backend: "triton")
+    monkeypatch.setattr(warnings, "_given", set())
+    with pytest.warns(PerformanceWarning, match="sequence_loss runs on its reference.*sequence_gradient_kernel"):
+        found = computed(loss, floats, others, "auto", sparse)
+    assert torch.equal(found[0], expected[0])
+    for one, two in zip(found[1:], expected[1:], strict=True):
+        assert one.is_sparse == two.is_sparse
+        torch.testing.assert_close(dense(one), dense(two))
+    with pytest.raises(KernelMissingError, match="sequence_gradient_kernel"):
+        computed(loss, floats, others, "triton", sparse)
 
 
 def test_derived_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import signal
@@ -13,7 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from spotfast import backends
+
 HERE = Path(__file__).parent
+
+pytest.register_assert_rewrite("factorization_problems")
 
 collect_ignore = ["programs"]  # scripts that tests run: they import `spotlight`, which is there for them only
 
@@ -47,6 +52,15 @@ def set_threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["_native", "_native_avx2"], ids=["baseline", "avx2"])
+def isa(request, monkeypatch):
+    """Runs the test with each build of the extension."""
+    if request.param == "_native_avx2" and not backends.native().cpu_has_avx2_fma():
+        pytest.skip("this CPU has no AVX2")
+    module = importlib.import_module(f"spotfast.{request.param}")
+    monkeypatch.setattr(backends, "native", lambda: module)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "owners.h"
+#include "poison.h"
 #include "row_blocks.h"
 
 namespace spotfast {
@@ -21,8 +22,8 @@ class BatchRows {
 
     // Room for batches of `entries`, worked on by `members`.
     BatchRows(int64_t entries, int members)
-        : next_{std::vector<int32_t>(entries), std::vector<int32_t>(entries)},
-          own_(members, std::vector<int32_t>(entries + 1)),
+        : next_{std::vector<int32_t>(entries, kNowhere), std::vector<int32_t>(entries, kNowhere)},
+          own_(members, std::vector<int32_t>(entries + 1, kNowhere)),
           own_count_(members),
           rows_(members) {}
 

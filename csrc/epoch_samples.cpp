@@ -5,6 +5,7 @@
 
 #include "lanes.h"
 #include "owners.h"
+#include "poison.h"
 
 namespace spotfast {
 
@@ -25,10 +26,10 @@ EpochSamples::EpochSamples(const InteractionsView& interactions, const SamplingS
       block_(sorted_ ? std::min(kMostBlock, batch_size) : kMostBlock),
       order_(seed, epoch, static_cast<uint64_t>(interactions.count)),
       candidates_(1 + sampling.slots),
-      users_(capacity),
-      items_(capacity * candidates_),
-      ratings_(interactions.ratings != nullptr ? capacity : 0),
-      weights_(interactions.weights != nullptr ? capacity : 0) {}
+      users_(capacity, kNowhere),
+      items_(capacity * candidates_, kNowhere),
+      ratings_(interactions.ratings != nullptr ? capacity : 0, kPoison),
+      weights_(interactions.weights != nullptr ? capacity : 0, kPoison) {}
 
 void EpochSamples::fill(int member, int members, int64_t count) {
     const int64_t blocks = (count + block_ - 1) / block_;

@@ -23,7 +23,9 @@ constexpr int64_t kSecondLevel = 1 << 19;  // bytes of rows that the second-leve
 // Of the samples that a thread scores side by side.
 struct Scratch {
     explicit Scratch(int64_t candidates)
-        : scores(kScored * candidates, kPoison), gradients(kScored * candidates, kPoison) {}
+        : scores(kScored * candidates, kPoison), gradients(kScored * candidates, kPoison) {
+        for (float* numbers : {ratings, weights, losses}) std::fill_n(numbers, kScored, kPoison);
+    }
 
     std::vector<float> scores, gradients;
     float ratings[kScored], weights[kScored], losses[kScored];

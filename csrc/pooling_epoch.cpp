@@ -33,11 +33,11 @@ class PoolingEpoch {
           team_(static_cast<int>(std::min<int64_t>(settings.threads, batch_size_))),
           items_(items, batch_size_ * length_ * candidates_, team_.size(), settings.threads),
           width_(items_.blocks.width()),
-          ids_(batch_size_ * length_ * candidates_),
+          ids_(batch_size_ * length_ * candidates_, kNowhere),
           step_of_(ids_.size()),
           steps_(batch_size_),
           gradients_(ids_.size(), kPoison),
-          losses_(batch_size_),
+          losses_(batch_size_, kPoison),
           states_(batch_size_ * length_ * width_, kPoison),
           input_gradients_(batch_size_ * length_ * width_, kPoison),
           scratch_(team_.size(), Scratch(length_, candidates_, width_)) {

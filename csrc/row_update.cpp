@@ -6,6 +6,7 @@
 
 #include "owners.h"
 #include "parallel_for.h"
+#include "poison.h"
 #include "team.h"
 
 namespace spotfast {
@@ -101,12 +102,12 @@ void DeferredRows::check(const int64_t* ids, int64_t count) const {
 // Nothing is allocated after it: marks in `last_` must not be left there by an exception.
 void DeferredRows::make_room(int64_t count, int64_t dim, int members) {
     if (members_.size() < static_cast<size_t>(members)) members_.resize(members);
-    if (next_.size() < static_cast<size_t>(count)) next_.resize(count);
+    if (next_.size() < static_cast<size_t>(count)) next_.resize(count, kNowhere);
     for (int member = 0; member < members; ++member) {
         Member& mine = members_[member];
-        if (mine.own.size() <= static_cast<size_t>(count)) mine.own.resize(count + 1);
+        if (mine.own.size() <= static_cast<size_t>(count)) mine.own.resize(count + 1, kNowhere);
         mine.rows.reserve(count);
-        mine.sum.resize(dim);
+        mine.sum.resize(dim, kPoison);
     }
 }
 

@@ -3,9 +3,9 @@
 
 #include <chrono>
 #include <cstdint>
-#include <limits>
 
 #include "batch_rows.h"
+#include "poison.h"
 #include "row_blocks.h"
 #include "team.h"
 #include "vectors.h"
@@ -13,9 +13,6 @@
 namespace spotfast {
 
 constexpr std::chrono::milliseconds kReportEvery{50};  // progress
-
-// Scratch that is read before it is written shows.
-constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 
 // Biases come one by one: known at compile time for several floats.
 template <class V>

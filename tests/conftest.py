@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import os
 import signal
@@ -14,6 +16,8 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
+
+pytest.register_assert_rewrite("factorization_problems", "models_to_train")
 
 collect_ignore = ["programs"]  # scripts that tests run: they import `spotlight`, which is there for them only
 
@@ -47,6 +51,34 @@ def set_threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["_native", "_native_avx2"], ids=["baseline", "avx2"])
+def isa(request, monkeypatch):
+    """Runs the test with each build of the extension."""
+    from spotfast import backends
+
+    if request.param == "_native_avx2" and not backends.native().cpu_has_avx2_fma():
+        pytest.skip("this CPU has no AVX2")
+    module = importlib.import_module(f"spotfast.{request.param}")
+    monkeypatch.setattr(backends, "native", lambda: module)
+
+
+@pytest.fixture
+def autograd(monkeypatch):
+    """`with autograd():` models train through autograd."""
+    from spotfast.factorization.model import NotRecognisedError
+
+    def refuse(*arguments):
+        raise NotRecognisedError("this is a test")
+
+    @contextlib.contextmanager
+    def patched():
+        with monkeypatch.context() as patch:
+            patch.setattr("spotfast.factorization.model.FactorizationEngine", refuse)
+            yield
+
+    return patched
 
 
 @pytest.fixture

@@ -101,7 +101,8 @@ def test_whole_epochs_like_the_reference(name):
         assert (one - two).norm() <= 2e-5 * two.norm()
 
 
-@pytest.mark.parametrize("dim", [1, 3, 8, 31, 32, 33, 100])
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dim", [1, 3, 8, 31, 32, 33, 100, 129, 255, 256, 257, 511, 512])
 @pytest.mark.parametrize("batch_size", [1, 20, 100])
 def test_any_dimension_and_batch(dim, batch_size):
     rule = RULES["adam"]

@@ -206,7 +206,7 @@ def vectors(users, items, dim, seed=0, biases=True):
 
 @pytest.mark.parametrize("backend", backends.OPERATIONS["vector_ranks"]["cpu"])
 class TestVectorRanks:
-    @pytest.mark.parametrize("dim", [1, 3, 32, 33, 128, 512])
+    @pytest.mark.parametrize("dim", [1, 3, 32, 33, 128, 129, 255, 256, 257, 511, 512])
     @pytest.mark.parametrize("items", [1, 15, 17, 512, 1030])
     def test_as_ranks_of_scores(self, backend, dim, items):
         """Ties in plenty; rows with none, few, many and all items as targets, among the excluded too."""

@@ -34,8 +34,9 @@ def train(deferred, tensors, count, entries, seed=1):
         deferred.update(tensors, ids, gradient.to(tensors[0].dtype), 1e-2 / (1 + step % 7))
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize(("start", "weight_decay"), [(0, 0.0), (490, 0.0), (0, 1e-2)])
-@pytest.mark.parametrize("dim", [1, 3, 8, 9, 31, 32, 33, 128])
+@pytest.mark.parametrize("dim", [1, 3, 8, 9, 31, 32, 33, 128, 129, 255, 256, 257, 511, 512])
 def test_cpp_is_as_near_to_the_truth_as_the_reference(dim, start, weight_decay):
     """Float32 in C++ and in PyTorch, against PyTorch in float64: early steps, later ones, steps with a penalty."""
     results = []

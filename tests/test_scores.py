@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from spotfast import backends
 from spotfast.ops.scores import pair_scores, scores
 
-DIMS = [1, 3, 31, 32, 33, 64, 127, 128, 512]
+DIMS = [1, 3, 31, 32, 33, 64, 127, 128, 129, 255, 256, 257, 511, 512]
 ITEMS = [1, 2, 15, 16, 17, 33, 511, 512, 513, 1030]  # panels of 16 items, packs of 512
 USERS = [1, 2, 3, 4, 5, 8, 9]  # groups of four
 

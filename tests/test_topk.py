@@ -99,7 +99,7 @@ class TestTopk:
 
 @pytest.mark.parametrize("backend", backends.OPERATIONS["vector_topk"]["cpu"])
 class TestVectorTopk:
-    @pytest.mark.parametrize("dim", [1, 32, 128])
+    @pytest.mark.parametrize("dim", [1, 32, 128, 129, 255, 256, 257, 511, 512])
     @pytest.mark.parametrize("items", [1, 17, 513, 1030])
     def test_as_topk_of_scores(self, backend, dim, items):
         """Ties in plenty, k from one to beyond the catalogue, and more items left out than are left."""

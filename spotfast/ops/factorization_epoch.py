@@ -219,13 +219,7 @@ def _check(
     if sampling is not None and loss != "adaptive_hinge" and sampling.slots != 1:
         raise ValueError(f"sampling.slots must be 1 for loss {loss!r}, got {sampling.slots}")
     _check_interactions(interactions, len(users.vectors), len(items.vectors), device)
-    rows = min(at.batch_size, len(interactions.pairs))
-    candidates, batches = rows * (1 + (0 if sampling is None else sampling.slots)), len(interactions.pairs) // rows
-    if candidates >= 2**31 or batches >= 2**32 - 1:
-        raise ValueError(
-            f"at.batch_size must leave less than 2**31 candidates in a batch and 2**32 - 1 batches in an epoch, "
-            f"got {at.batch_size} for {candidates} candidates and {batches} batches"
-        )
+    tables.check_batches(at, len(interactions.pairs), 1 + (0 if sampling is None else sampling.slots))
 
 
 def _check_interactions(

@@ -94,6 +94,4 @@ def _check_sequences(sequences: Tensor, num_items: int, slots: int, at: EpochRan
     lowest, highest = int(sequences.min()), int(sequences.max())
     if lowest < 0 or highest >= num_items:
         raise ValueError(f"sequences must be in [0, {num_items}), the rows of items, got {lowest} .. {highest}")
-    candidates = min(at.batch_size, len(sequences)) * sequences.shape[1] * (1 + slots)
-    if candidates >= 2**31:
-        raise ValueError(f"at.batch_size must leave less than 2**31 candidates in a batch, got {candidates}")
+    tables.check_batches(at, len(sequences), sequences.shape[1] * (1 + slots))

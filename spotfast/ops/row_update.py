@@ -19,6 +19,7 @@ from spotfast.ops.tables import UpdateRule
 from spotfast.reference import row_update as reference
 
 MOST_ROWS = 2**31 - 1  # of the C++ engine
+MOST_ENTRIES = 2**31 - 1  # likewise, in one call
 MOST_COLUMNS = 512  # of the kernels
 Table = tuple[Tensor, Tensor, Tensor]
 
@@ -105,7 +106,7 @@ class DeferredRows:
             learning_rate: at least 0; another one at each step, if you like.
 
         Raises:
-            ValueError: for other shapes.
+            ValueError: for other shapes; in C++, for 2**31 entries and more.
             IndexError: for an id out of range; on a CUDA device, where it is left out, at the next flush.
         """
         if ids.ndim != 1 or gradient.shape != (len(ids), table[0].shape[1]):
@@ -172,10 +173,15 @@ class _NativeRows:
         self._arrays: list[NDArray[Any]] = []
 
     def catch_up(self, table: Table, ids: Tensor) -> None:
-        if self._rows.catch_up(*self._memory(table), ids.contiguous().numpy(), backends.num_threads()):
+        arrays, moved = self._memory(table), False
+        for some in ids.split(MOST_ENTRIES):
+            moved |= self._rows.catch_up(*arrays, some.contiguous().numpy(), backends.num_threads())
+        if moved:
             torch.autograd.graph.increment_version(table[0])
 
     def update(self, table: Table, ids: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        if len(ids) > MOST_ENTRIES:
+            raise ValueError(f"ids must be at most {MOST_ENTRIES} in a step, got {len(ids)}")
         ids, gradient = ids.contiguous(), gradient.detach().contiguous()
         arrays = *self._memory(table), ids.numpy(), gradient.numpy()
         self._rows.update(*arrays, learning_rate, backends.num_threads())

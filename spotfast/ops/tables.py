@@ -127,6 +127,23 @@ def check_range(at: EpochRange) -> None:
     validation.integer("at.steps", at.steps, 0)
 
 
+def check_batches(at: EpochRange, count: int, candidates: int) -> None:
+    """Raise for a batch size that makes a batch too large, or batches too many, to be counted in 32 bits.
+
+    Args:
+        at: whose batch size it is.
+        count: positions of the epoch.
+        candidates: items that are scored at a position.
+    """
+    rows = min(at.batch_size, count)
+    scored, batches = rows * candidates, -(-count // rows)
+    if scored >= 2**31 or batches >= 2**32 - 1:
+        raise ValueError(
+            f"at.batch_size must leave less than 2**31 candidates in a batch and 2**32 - 1 batches in an epoch, "
+            f"got {at.batch_size} for {scored} candidates and {batches} batches"
+        )
+
+
 def check_table(
     name: str,
     table: Table,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import factorization_problems as cpu
 import numpy as np
 import pytest
 import torch
@@ -17,22 +15,12 @@ from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
 from spotfast.kernels import epoch_updates, factorization_epoch, factorization_step, schedule
 from spotfast.kernels.epoch_entries import Chunk
+from spotfast.ops.factorization_epoch import LOSSES
 from spotfast.ops.tables import EpochRange
 
 pytestmark = pytest.mark.interpreter
 
 
-def _tests_of_the_cpu():
-    """The module with the same tests of the C++ engine: problems, the reference, and what is close enough."""
-    file = Path(__file__).parents[1] / "test_factorization_epoch.py"
-    spec = importlib.util.spec_from_file_location("factorization_epoch_on_the_cpu", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look it up there
-    spec.loader.exec_module(module)
-    return module
-
-
-cpu = _tests_of_the_cpu()
 SIZES = (9, 14)
 
 
@@ -78,7 +66,7 @@ OTHERS = {
 # Of the rules whose rows owe nothing, scores are the same.
 OWING = ("adam", "adam with weight decay", "adamw", "momentum", "sgd")
 CASES = [
-    *cpu.covering_array({"rule": OWING, "loss": cpu.LOSSES, **OTHERS}),
+    *cpu.covering_array({"rule": OWING, "loss": LOSSES, **OTHERS}),
     *cpu.covering_array({"rule": ("sparse_adam", "adagrad", "rowwise_adagrad"), "loss": ("adaptive_hinge",), **OTHERS}),
 ]
 
@@ -334,10 +322,10 @@ class TestTooLittleMemory:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (cpu._with("users", vectors=torch.zeros(9, 3).double()), "users.vectors must be .* float32 or bfloat16"),
-        (cpu._with("users", biases=torch.zeros(9, 1).bfloat16()), "users.biases must be contiguous float32 of"),
-        (cpu._with("items", biases=torch.zeros(14, 1, device="meta")), "items.biases must be on cpu, .* got meta"),
-        (cpu._with("interactions", weights=torch.zeros(5, device="meta")), "interactions.weights must be on cpu"),
+        (cpu.but("users", vectors=torch.zeros(9, 3).double()), "users.vectors must be .* float32 or bfloat16"),
+        (cpu.but("users", biases=torch.zeros(9, 1).bfloat16()), "users.biases must be contiguous float32 of"),
+        (cpu.but("items", biases=torch.zeros(14, 1, device="meta")), "items.biases must be on cpu, .* got meta"),
+        (cpu.but("interactions", weights=torch.zeros(5, device="meta")), "interactions.weights must be on cpu"),
         (
             lambda case: problem("bpr", "sgd", dim=513, count=5, batch_size=5),
             "at most 512 columns",

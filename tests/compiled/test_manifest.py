@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernels_to_launch import key
 
 from spotfast.cuda.manifest import PTX, SCALARS, Binary, Manifest, Program, Target, source_hash
 from spotfast.cuda.packing import Packing
@@ -56,8 +57,8 @@ def places(value, path=()):
     """The paths to all parts of a JSON value."""
     yield path
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in inner:
-        yield from places(part, (*path, key))
+    for step, part in inner:
+        yield from places(part, (*path, step))
 
 
 def changed(fields, path, value):
@@ -66,8 +67,8 @@ def changed(fields, path, value):
         return value
     result = copy.deepcopy(fields)
     inner = result
-    for key in path[:-1]:
-        inner = inner[key]
+    for step in path[:-1]:
+        inner = inner[step]
     inner[path[-1]] = value
     return result
 
@@ -155,3 +156,36 @@ def test_a_build_writes_nothing_else():
         Binary("a_kernel", 0, 8, 2, 0, 9, "0" * 64)
     with pytest.raises(TypeError, match="num_warps must be of type int"):
         Program("file.a_kernel", (), {}, None, False, {})
+
+
+class TestManifest:
+    def test_written_and_read(self, installed, tmp_path):
+        again = Manifest.read(tmp_path / "compiled")
+        assert again == installed.manifest
+        assert [program.key for program in again.programs] == [key()]
+
+    @pytest.mark.parametrize(
+        ("damage", "reason"),
+        [
+            (lambda fields: fields.update(format=2), "format 2, expected 1"),
+            (lambda fields: fields.pop("programs"), "programs"),
+            (lambda fields: fields["programs"][0].pop("num_warps"), "num_warps"),
+            (lambda fields: fields["programs"][0]["binaries"].pop("90"), "a program lacks a binary"),
+            (lambda fields: fields.update(surprise=1), "surprise"),
+        ],
+    )
+    def test_not_a_manifest(self, installed, tmp_path, damage, reason):
+        path = tmp_path / "compiled" / "manifest.json"
+        fields = json.loads(path.read_text())
+        damage(fields)
+        path.write_text(json.dumps(fields))
+        found = Shipped(path.parent, tmp_path / "kernels")
+        assert found.manifest is None
+        assert found.fault
+        assert "is not a manifest of compiled kernels" in found.reason
+        assert reason in found.reason
+
+    def test_not_json(self, installed, tmp_path):
+        (tmp_path / "compiled" / "manifest.json").write_bytes(b"\xff\x00{")
+        found = Shipped(tmp_path / "compiled", tmp_path / "kernels")
+        assert (found.manifest, found.fault) == (None, True)

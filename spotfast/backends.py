@@ -46,8 +46,8 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "ranks": {"cpu": ("numba", "reference")},
     "topk": {"cpu": ("numba", "reference")},
-    "vector_ranks": {"cpu": ("native", "reference")},
-    "vector_topk": {"cpu": ("native", "reference")},
+    "vector_ranks": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
+    "vector_topk": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,11 +16,12 @@ import spotfast.kernels
 from spotfast import PerformanceWarning, backends, warnings
 from spotfast.cuda.functions import KernelMissingError
 from spotfast.kernels.launch import is_rehearsal
-from spotfast.ops import bilinear, negatives, permutation, philox, sequence_loss
+from spotfast.ops import bilinear, negatives, permutation, philox, rank_counts, sequence_loss, topk
 from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions, factorization_epoch
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 from spotfast.positives import Positives
+from spotfast.rows import Rows
 
 COUNT = 40
 POSITIVES = Positives(torch.tensor([0, 1, 2]), torch.tensor([0, 3], dtype=torch.int32), 5)
@@ -77,6 +79,19 @@ def loss_of_sequences(backend, *, masked=False):
     return [*([] if masked else [found.detach()]), *(each.grad for each in floats)]
 
 
+VECTORS = torch.arange(-6.0, 6.0).view(4, 3), torch.arange(4.0), torch.arange(15.0).view(5, 3) % 4, None
+TARGETS = Rows(np.array([0, 2, 2, 3, 4]), np.array([0, 3, 4, 1]))
+
+
+def counts(backend):
+    found = rank_counts.vector_rank_counts(*VECTORS, TARGETS, backend=backend)
+    return [torch.from_numpy(each) for each in (found.above, found.equal, found.before)]
+
+
+def best(backend):
+    return [torch.from_numpy(each) for each in topk.vector_topk(*VECTORS, 7, TARGETS, backend=backend)]
+
+
 PURE = {
     "draws_kernel": ("philox", lambda backend: [philox.draws(1, 2, 3, 0, 9, backend=backend)]),
     "permutation_kernel": ("permutation", lambda backend: [permutation.permutation(1, 2, 9, backend=backend)]),
@@ -92,6 +107,10 @@ PURE = {
     "row_gradients_kernel": ("bilinear", lambda backend: scores(backend, gradients=True)),
     "sequence_loss_kernel": ("sequence_loss", loss_of_sequences),
     "sequence_gradient_kernel": ("sequence_loss", lambda backend: loss_of_sequences(backend, masked=True)),
+    "pair_scores_kernel": ("vector_ranks", counts),
+    "rank_counts_kernel": ("vector_ranks", counts),
+    "group_maxima_kernel": ("vector_topk", best),
+    "candidate_keys_kernel": ("vector_topk", best),
 }  # fmt: skip
 
 

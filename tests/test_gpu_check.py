@@ -13,7 +13,10 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu_check.py"
-PARTS = ["build", "tests", "copy", "epochs", "baselines", "kernels", "first_call, SPOTFAST_AOT=0", "ahead_of_time"]
+PARTS = [
+    "build", "tests", "copy", "epochs", "baselines", "kernels", "ranking", "first_call, SPOTFAST_AOT=0",
+    "ahead_of_time",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

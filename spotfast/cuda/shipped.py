@@ -21,6 +21,8 @@ class ImageError(RuntimeError):
 FILES = {
     "factorization_epoch": ("epoch_entries", "epoch_scores", "epoch_updates", "schedule"),
     "row_update": ("row_update", "runs", "schedule"),
+    "vector_ranks": ("ranks",),
+    "vector_topk": ("topk",),
 }
 
 

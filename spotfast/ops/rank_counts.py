@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends
-from spotfast.ops.scored_rows import check_bounded, check_ids, check_rows
-from spotfast.ops.scores import scores as all_scores
+from spotfast.ops.scored_rows import check_bounded, check_ids, check_rows, scored_blocks
 from spotfast.ops.scores import to_numpy
 from spotfast.reference import rank_counts as reference
 from spotfast.rows import Rows
@@ -85,13 +84,13 @@ def vector_rank_counts(
     """Count by score: `rank_counts(scores(...), targets, excluded)`, without a matrix of scores.
 
     Args:
-        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU.
+        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU or on a CUDA device.
         user_biases: float32 tensor of shape (U,), or None.
-        item_vectors: float32 tensor of shape (I, D), contiguous, on the CPU.
+        item_vectors: float32 tensor of shape (I, D), contiguous, on the same device, as the biases.
         item_biases: float32 tensor of shape (I,), or None.
         targets: U rows of item ids in [0, I).
         excluded: U rows of item ids in [0, I), or None.
-        backend: "auto", "native" or "reference".
+        backend: "auto", "native", "triton" or "reference".
 
     Raises:
         ValueError: for wrong shapes, dtypes or ids, and for vectors so large that scores may not be finite
@@ -108,8 +107,17 @@ def vector_rank_counts(
     check_bounded(*vectors)
     check_ids("targets", targets, len(user_vectors), len(item_vectors))
     check_ids("excluded", excluded, len(user_vectors), len(item_vectors))
-    if backends.choose("vector_ranks", user_vectors.device, backend) == "native":
+    chosen = backends.choose("vector_ranks", user_vectors.device, backend)
+    if chosen == "native":
         rows = targets.indptr, targets.items, excluded.indptr, excluded.items
         return RankCounts(*backends.native().rank_counts(*map(to_numpy, vectors), *rows, backends.num_threads()))
-    table = all_scores(*vectors, backend="reference").numpy()
-    return rank_counts(table, targets, excluded, backend="reference")
+    if chosen == "triton":
+        from spotfast.kernels import ranks as kernels
+
+        with backends.FallingBack("vector_ranks", backend):
+            counts = kernels.rank_counts(*vectors, targets, excluded)
+            return RankCounts(*(count.cpu().numpy() for count in counts))
+    parts = [rank_counts(*block, backend="reference") for block in scored_blocks(*vectors, targets, excluded)]
+    nothing = np.zeros(0, np.int64)
+    columns = ([nothing, *(getattr(part, name) for part in parts)] for name in ("above", "equal", "before"))
+    return RankCounts(*map(np.concatenate, columns))

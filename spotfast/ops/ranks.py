@@ -68,13 +68,13 @@ def vector_ranks(
     Users share a tile of items that stays in cache; what is counted there is never written to memory.
 
     Args:
-        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU.
+        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU or on a CUDA device.
         user_biases: float32 tensor of shape (U,), or None.
-        item_vectors: float32 tensor of shape (I, D), contiguous, on the CPU.
+        item_vectors: float32 tensor of shape (I, D), contiguous, on the same device, as the biases.
         item_biases: float32 tensor of shape (I,), or None.
         targets: U rows of item ids in [0, I).
         excluded: U rows of item ids in [0, I), or None.
-        backend: "auto", "native" or "reference".
+        backend: "auto", "native", "triton" or "reference".
 
     Returns:
         float64 array, one rank (from 1) for each of `targets.items`.

@@ -125,12 +125,17 @@ def are_bounded(
 def check_vectors(
     user_vectors: Tensor, user_biases: Tensor | None, item_vectors: Tensor, item_biases: Tensor | None
 ) -> None:
-    """Raise unless vectors and biases have the shapes, dtypes and strides that `scores` takes."""
+    """Raise unless vectors and biases have the shapes, dtypes, strides and the device that `scores` takes."""
     _check_side("user", user_vectors, user_biases)
     _check_side("item", item_vectors, item_biases)
     users, items = user_vectors.shape[1], item_vectors.shape[1]
     if users != items:
         raise ValueError(f"user_vectors and item_vectors must have the same dimension, got {users} and {items}")
+    device = user_vectors.device
+    others = {"user_biases": user_biases, "item_vectors": item_vectors, "item_biases": item_biases}
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != device:
+            raise ValueError(f"{name} must be on {device}, as user_vectors, got {tensor.device}")
 
 
 def _check_side(name: str, vectors: Tensor, biases: Tensor | None) -> None:

@@ -28,10 +28,13 @@ from spotfast.ops.factorization_epoch import (
     TrainingInteractions,
     factorization_epoch,
 )
+from spotfast.ops.ranks import vector_ranks
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.sequence_loss import LOSSES, sequence_loss
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
+from spotfast.ops.topk import vector_topk
 from spotfast.positives import Positives
+from spotfast.rows import Rows
 
 DIMS = (32, 64, 128)
 USERS, ITEMS, COUNT = 20, 30, 40
@@ -103,6 +106,12 @@ def sequences(loss, dim, dtype=torch.float32, sparse=True):
     sequence_loss(*arguments, loss, sparse=sparse, backend="triton").backward()
 
 
+def rankings():
+    parts = [torch.randn(size) for size in ((9, 3), 9, (ITEMS, 3), ITEMS)]
+    vector_ranks(*parts, Rows(np.arange(10), np.arange(9)), backend="triton")
+    vector_topk(*parts, 2, backend="triton")
+
+
 def deferred(dim, dtype=torch.float32, weight_decay=0.0):
     tensors = [torch.zeros(9, dim, dtype=dtype), torch.zeros(9, dim), torch.zeros(9, dim)]
     rows = DeferredRows(tensors[0], (0.9, 0.999), 1e-8, weight_decay, backend="triton")
@@ -131,6 +140,7 @@ def work():
 
 def models():
     samplers()
+    rankings()
     adam, sgd = UpdateRule("adam", 1e-2), UpdateRule("sgd", 1e-2)
     for dim in DIMS:
         for loss in ("pointwise", "bpr", "hinge", "adaptive_hinge", "regression"):

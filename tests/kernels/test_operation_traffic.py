@@ -7,18 +7,22 @@ import pkgutil
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 import spotfast.kernels
-from spotfast import epoch_traffic, operation_traffic
+from spotfast import epoch_traffic, operation_traffic, ranking_traffic
 from spotfast.kernels import sequence_loss as sequence_kernels
 from spotfast.kernels.row_update import LANES
 from spotfast.operation_traffic import Row
 from spotfast.ops import negatives, philox
 from spotfast.ops.bilinear import bilinear
+from spotfast.ops.rank_counts import vector_rank_counts
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.sequence_loss import sequence_loss
+from spotfast.ops.topk import vector_topk
 from spotfast.positives import Positives
+from spotfast.rows import Rows
 from spotfast.traffic import Training
 
 pytestmark = pytest.mark.interpreter
@@ -135,6 +139,41 @@ def test_sequence_loss(counted, monkeypatch, loss, dim, states_dtype, dtype, mas
     counted.expect(model)
 
 
+class TestRanking:
+    """Exactly what the model says; of what is excluded, no more."""
+
+    @pytest.fixture(params=[(3, 300, 0.0), (3, 400, 0.1), (33, 140, 0.5)], ids=str)
+    def problem(self, request):
+        self.dim, self.items, share = request.param
+        rng = np.random.default_rng(self.items)
+        self.parts = [torch.from_numpy(rng.normal(size=size).astype(np.float32)) for size in self.sizes()]
+        self.excluded = self.rows(rng, np.array([share, 0.01 * (share > 0), share]))
+        self.targets = self.rows(rng, np.array([0.01, 0.0, 0.2]))
+
+    def sizes(self):
+        return (11, self.dim), 11, (self.items, self.dim), self.items
+
+    def rows(self, rng, shares):
+        mask = rng.random((11, self.items)) < np.tile(shares, 4)[:11, np.newaxis]
+        return Rows.from_matrix("mask", sp.csr_matrix(mask))
+
+    def check(self, counted, model):
+        of_excluded = {key for key, access in model.items() if key[2] == "excluded" and access.requested}
+        assert len(of_excluded) == len({key[0] for key in of_excluded})
+        for key in of_excluded:
+            assert 0.3 < counted.pop(key) / model.pop(key).requested <= 1
+        counted.expect(model)
+
+    def test_ranks(self, problem, counted):
+        vector_rank_counts(*self.parts, self.targets, self.excluded, backend="triton")
+        self.check(counted, ranking_traffic.rank_counts(self.targets, self.excluded, self.items, self.dim))
+
+    @pytest.mark.parametrize("k", [2, 40])
+    def test_topk(self, problem, counted, k):
+        vector_topk(*self.parts, k, self.excluded, backend="triton")
+        self.check(counted, ranking_traffic.topk(self.excluded, self.items, k, self.dim))
+
+
 class TestRowUpdate:
     ROWS, ENTRIES = 60, 180
 
@@ -215,6 +254,8 @@ def test_every_kernel_has_a_model(uncounted):
         operation_traffic.catch_up(Row(3), ids[0], np.ones(1, bool)),
         operation_traffic.update(Row(3), ids[0]),
         operation_traffic.flush(Row(3), 1, 1, 1),
+        ranking_traffic.rank_counts(Rows(np.arange(2), np.arange(1)), Rows.empty(1), 1, 3),
+        ranking_traffic.topk(Rows.empty(1), 1, 1, 3),
     ]
     named = {kernel.partition(",")[0] for model in models for kernel, _, _ in model}
     assert {name for name in named if not name.startswith("torch: ")} == kernels

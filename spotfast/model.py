@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spotfast import saving, validation
+from spotfast import device_memory, saving, validation
+from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
 from spotfast.training.history import History
+from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
 
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
@@ -112,14 +114,17 @@ class Model:
 
         Raises:
             ValueError: if there is no such device.
-            RuntimeError: if torch does not see it, or it has too little memory; the model stays where it was.
+            RuntimeError: if torch does not see it, or it has too little memory (`spotfast.device_memory`); the model
+                stays where it was.
         """
         chosen = _device(False, device)
         if self._net is not None and self._optimizer is not None:
             state = self._optimizer.state_dict()  # first: it brings deferred rows up to date
+            kept = {"the optimizer's state": state_bytes(self._optimizer)[0]}
+            device_memory.moved(self._net, chosen, kept)
             try:
-                self._net.to(chosen)
-                self._optimizer.load_state_dict(state)  # torch's way to move a state to its parameters
+                with device_memory.explained(chosen, "the optimizer's state", self._bytes_taken, FOR_TABLES):
+                    self._optimizer.load_state_dict(state)  # torch's way to move a state to its parameters
             except Exception:
                 self._net.to(self._device)
                 self._optimizer.load_state_dict(state)
@@ -191,10 +196,18 @@ class Model:
             if net is None:
                 with torch_seed(seed):
                     net = self._make_net(num_users, num_items)
-            net = net.to(self._device)
+            moments = 2 * sum(parameter.nbytes for parameter in net.parameters())
+            further = {"Adam's moments": moments} if self._optimizer_func is None else {}
+            net = device_memory.moved(net, self._device, further)
             self._optimizer = self._make_optimizer(net)
         self._net, self._stream_seed = net, seed
         self._num_users, self._num_items = num_users, num_items
+
+    def _bytes_taken(self) -> dict[str, int]:
+        """Return the size of the model."""
+        assert self._net is not None and self._optimizer is not None
+        state = state_bytes(self._optimizer)[0]
+        return {"weights": device_memory.weight_bytes(self._net), "the optimizer's state": state}
 
     def _forget(self) -> None:
         """Undo `_initialize`: the first fit failed before anything was learnt."""
@@ -202,9 +215,10 @@ class Model:
 
     @contextmanager
     def _unless_failed(self) -> Iterator[None]:
-        """If the block fails before the first epoch is done, the model is as new."""
+        """If the block, which trains, fails before the first epoch is done, the model is as new."""
         try:
-            yield
+            with device_memory.explained(self._device, "training", self._bytes_taken, device_memory.FOR_TRAINING):
+                yield
         except Exception:
             if not self.history:
                 self._forget()

@@ -127,6 +127,7 @@ def test_a_move_that_fails_half_way_is_undone(monkeypatch):
         return module
 
     monkeypatch.setattr("spotfast.model._device", lambda use_cuda, device: torch.device(device))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
     monkeypatch.setattr(torch.nn.Module, "to", fail_at_first)
     with pytest.raises(torch.cuda.OutOfMemoryError, match="on purpose"):
         model.to("cuda")

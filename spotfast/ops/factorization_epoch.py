@@ -109,8 +109,8 @@ def factorization_epoch(
 
     Raises:
         ValueError: for tables, states or interactions that do not fit each other, naming them.
-        RuntimeError: for a backend that cannot run; if a CUDA device has too little memory, saying how much is needed.
-            Nothing has changed then.
+        RuntimeError: for a backend that cannot run.
+        DeviceMemoryError: if a CUDA device has too little memory, saying how much is needed. Nothing has changed then.
     """
     chosen = backends.choose("factorization_epoch", users.vectors.device, backend)
     _check(users, items, interactions, sampling, loss, rule, at, chosen)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from spotfast import backends, recommendation, validation
+from spotfast import backends, device_memory, recommendation, validation
 from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
 from spotfast.optim import DeferredAdam
 from spotfast.recommendation.queries import PredictedQueries, Queries
@@ -156,12 +156,13 @@ class ImplicitSequenceModel(Model):
         """
         scorer = self._scorer()
         assert self._num_items is not None
-        rows = self._sequences(sequences)
-        items = None
-        if item_ids is not None:
-            items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
-        scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
-        return fresh_array(scores[0] if len(scores) == 1 else scores)
+        rows, items = self._sequences(sequences), None
+        remedy = device_memory.FOR_PREDICTIONS
+        with device_memory.explained(self._device, "the predictions", self._bytes_taken, remedy):
+            if item_ids is not None:
+                items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
+            scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
+            return fresh_array(scores[0] if len(scores) == 1 else scores)
 
     def recommend(
         self,

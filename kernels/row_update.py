@@ -95,8 +95,9 @@ def catch_up_kernel(
 ):
     """Bring the rows up to date that entries have claimed.
 
-    weights, first, second -> (N, dim) fp32 or bf16. owed_since -> (count,) int32, from `claim_kernel`. ids -> (count,)
-    int64. schedule, counter -> see `take_kernel`. A program owns the rows that `ROWS` consecutive entries claimed.
+    weights -> (N, dim) fp32 or bf16. first, second -> (N, dim) fp32. owed_since -> (count,) int32, from `claim_kernel`.
+    ids -> (count,) int64. schedule, counter -> see `take_kernel`. A program owns the rows that `ROWS` consecutive
+    entries claimed.
     """
     entry = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     row = tl.load(ids + entry, mask=entry < count, other=0)
@@ -120,8 +121,8 @@ def flush_kernel(
 ):
     """Bring all rows up to date, and count their steps from here.
 
-    weights, first, second -> (rows, dim) fp32 or bf16. last -> (rows,) int32. schedule, counter -> see `take_kernel`.
-    A program owns `ROWS` consecutive rows.
+    weights -> (rows, dim) fp32 or bf16. first, second -> (rows, dim) fp32. last -> (rows,) int32. schedule, counter ->
+    see `take_kernel`. A program owns `ROWS` consecutive rows.
     """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     since = tl.load(last + row, mask=row < rows, other=-1)
@@ -154,9 +155,9 @@ def update_kernel(
 ):
     """Bring the rows with a gradient up to date, and take this step with them.
 
-    weights, first, second -> (rows, dim) fp32 or bf16. last -> (rows,) int32. outside -> (1,) int64. gradients ->
-    (entries, dim) fp32 or bf16. scratch -> from `sum_pieces`. order, run_of, starts, keys -> see `Runs`; keys are rows.
-    schedule, counter -> see `take_kernel`. A program owns the rows of `ROWS` consecutive runs.
+    weights, gradients -> (rows, dim), (entries, dim), fp32 or bf16. first, second -> (rows, dim) fp32. last -> (rows,)
+    int32. outside -> (1,) int64. scratch -> from `sum_pieces`. order, run_of, starts, keys -> see `Runs`; keys are
+    rows. schedule, counter -> see `take_kernel`. A program owns the rows of `ROWS` consecutive runs.
     """
     run = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     runs = tl.load(run_of + entries - 1) + 1

@@ -33,8 +33,8 @@ class DeferredRows:
     Args:
         weight: of the table; of a floating-point dtype, on any device. float32 in contiguous memory of the CPU is
             worked on in C++; float32 and bfloat16 in contiguous memory of a CUDA device, with at most 512 columns, in
-            Triton. There, moments are float32 or bfloat16, arithmetic is float32, and bfloat16 weights are rounded
-            stochastically: up or down, right on average.
+            Triton. There, moments and arithmetic are float32, and bfloat16 weights are rounded stochastically: up or
+            down, right on average.
         betas: decay rates of the two moments, in [0, 1).
         eps: added to the denominator, above 0.
         weight_decay: L2 penalty, at least 0, not decoupled.
@@ -258,14 +258,16 @@ class _TritonRows:
     def _check(self, table: Table) -> None:
         for name, tensor in zip(("weight", "exp_avg", "exp_avg_sq"), table, strict=True):
             unfit = _unfit_for_triton(tensor)
+            if unfit is None and name != "weight" and tensor.dtype != torch.float32:
+                unfit = f"it is {tensor.dtype}"
             if unfit is None and (tensor.device != self._last.device or tensor.shape != table[0].shape):
                 unfit = f"it is of shape {tuple(tensor.shape)} on {tensor.device}"
             if unfit is None and len(tensor) != len(self._last):
                 unfit = f"it has {len(tensor)} rows"
             if unfit is not None:
+                kinds = "float32 or bfloat16" if name == "weight" else "float32"
                 raise ValueError(
-                    f"{name} must be contiguous float32 or bfloat16 of {len(self._last)} rows on {self._last.device}, "
-                    f"but {unfit}"
+                    f"{name} must be contiguous {kinds} of {len(self._last)} rows on {self._last.device}, but {unfit}"
                 )
 
 

@@ -71,7 +71,8 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> tuple[int, int]:
         for parameter in group["params"]:
             kept = [value for value in optimizer.state.get(parameter, {}).values() if isinstance(value, Tensor)]
             allocated += sum(value.nbytes for value in kept)
-            missing += 0 if kept else numbers * parameter.nbytes
+            size = max(4, parameter.itemsize) if isinstance(optimizer, DeferredAdam) else parameter.itemsize
+            missing += 0 if kept else numbers * size * parameter.numel()
     return allocated, missing
 
 

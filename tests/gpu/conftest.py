@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from spotfast import backends
 from spotfast.ops.factorization_epoch import (
     LOSSES_OF_RATINGS,
     NegativeSampling,
@@ -71,7 +72,17 @@ def device():
 @pytest.fixture
 def samples():
     """How many samples a case of many has: few in a rehearsal, where each takes milliseconds."""
-    return 12 if REHEARSAL else 200
+    return 6 if REHEARSAL else 200
+
+
+@pytest.fixture
+def models_on_device(monkeypatch):
+    """The arguments of models that train on the device; in a rehearsal, kernels take the place of the CPU's engines."""
+    if not REHEARSAL:
+        return {"use_cuda": True}
+    for operation, engines in backends.OPERATIONS.items():
+        monkeypatch.setitem(backends.OPERATIONS, operation, engines | {"cpu": engines.get("cuda", engines["cpu"])})
+    return {"device": "cpu"}
 
 
 @pytest.fixture
@@ -133,7 +144,7 @@ def make_problem(
     slots=3,
     sampler="unseen",
     weighted=False,
-    sizes=(40, 100),
+    sizes=(12, 20) if REHEARSAL else (40, 100),
     dtype=torch.float32,
     seed=0,
 ):

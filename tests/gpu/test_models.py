@@ -9,7 +9,7 @@ import torch
 from spotfast.datasets.synthetic import generate_sequential
 from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
-from spotfast.interactions import Interactions
+from spotfast.interactions import Interactions, SequenceInteractions
 from spotfast.sequence.implicit import ImplicitSequenceModel
 
 
@@ -48,6 +48,13 @@ def sequence(data, **options):
     return ImplicitSequenceModel("pointwise", "pooling", **data.settings, **options), data.sequences()
 
 
+def sequence_of_a_large_catalogue(data, **options):
+    """Tables with sparse gradients, whose rows deferred Adam moves."""
+    settings = data.settings | {"batch_size": 2}
+    sequences = SequenceInteractions(np.random.default_rng(0).integers(1, 60, (data.users, 2)), num_items=60)
+    return ImplicitSequenceModel("bpr", "pooling", **settings, **options), sequences
+
+
 def predictions(model):
     return model.predict(np.array([1, 2, 3]) if isinstance(model, ImplicitSequenceModel) else 3)
 
@@ -58,7 +65,7 @@ def data(samples):
 
 
 pytestmark = [
-    pytest.mark.parametrize("make", [implicit, explicit, sequence]),
+    pytest.mark.parametrize("make", [implicit, explicit, sequence, sequence_of_a_large_catalogue]),
     pytest.mark.filterwarnings("ignore:training runs through autograd"),  # sequences, in a rehearsal
 ]
 

@@ -76,7 +76,7 @@ class DeferredAdam(torch.optim.Optimizer):
         hooks = []
         for layer in module.modules():
             if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-                table = self._tables.setdefault(layer.weight, DeferredTable(layer.weight))
+                table = self._tables.setdefault(layer.weight, DeferredTable(layer.weight, len(self._tables)))
                 hooks.append(layer.register_forward_pre_hook(partial(table.before_lookup), with_kwargs=True))
         # A hook holds its table, not this optimizer, which can so go before its module does.
         weakref.finalize(self, _retire, list(self._tables.values()), hooks).atexit = False

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spotfast import backends
+from spotfast import backends, validation
 from spotfast.ops.tables import UpdateRule
 from spotfast.reference import row_update as reference
 
@@ -39,6 +39,7 @@ class DeferredRows:
         eps: added to the denominator, above 0.
         weight_decay: L2 penalty, at least 0, not decoupled.
         steps: how many steps have been taken; every row is up to date. After 0 steps, moments must be zero.
+        number: of the table, at least 0 and below 2**16: tables of different numbers are rounded by different draws.
         backend: "auto", "native", "triton" or "reference".
 
     Attributes:
@@ -46,7 +47,7 @@ class DeferredRows:
         owing: whether a step was taken since all rows were last up to date.
 
     Raises:
-        ValueError: for an unknown backend or a weight that is not of two dimensions.
+        ValueError: for an unknown backend, a weight that is not of two dimensions, or a number out of range.
         RuntimeError: for a backend that is named where it cannot run.
 
     Example:
@@ -65,6 +66,7 @@ class DeferredRows:
         weight_decay: float,
         steps: int = 0,
         *,
+        number: int = 0,
         backend: str = "auto",
     ) -> None:
         if weight.ndim != 2:
@@ -75,9 +77,10 @@ class DeferredRows:
         unfit = _UNFIT[chosen](weight) if chosen in _UNFIT else None
         if unfit is not None and backend == chosen:
             raise RuntimeError(f"backend {backend!r} cannot run row_update: {unfit}")
+        validation.integer("number", number, 0, 2**16 - 1)
         make = reference.DeferredRows if unfit is not None else _ENGINES[chosen]
         self._start = (len(weight), weight.device, betas, eps, weight_decay, steps)
-        self._engine: _Engine = make(*self._start)
+        self._engine: _Engine = _TritonRows(*self._start, number) if make is _TritonRows else make(*self._start)
         self._backend = backend
         self._started = False
 
@@ -210,7 +213,9 @@ class _TritonRows:
         eps: float,
         weight_decay: float,
         steps: int,
+        number: int,
     ) -> None:
+        self._number = number
         self._kernels = importlib.import_module("spotfast.kernels.row_update")
         rule = UpdateRule("adam", 0.0, betas, eps, weight_decay)
         self._schedule = self._kernels.Schedule(rule, steps, device)
@@ -227,28 +232,28 @@ class _TritonRows:
         with rehearsal():
             self.update(table, ids, torch.zeros_like(table[0][:1]), 0.0)
             self.catch_up(table, ids)
-            self._kernels.flush(table, self._last, self._schedule)
+            self._kernels.flush(table, self._last, self._schedule, self._number)
 
     @torch.no_grad()
     def catch_up(self, table: Table, ids: Tensor) -> None:
         self._check(table)
-        self._kernels.catch_up(table, self._last, self._outside, ids.contiguous(), self._schedule)
+        self._kernels.catch_up(table, self._last, self._outside, ids.contiguous(), self._schedule, self._number)
         torch.autograd.graph.increment_version(table[0])
 
     @torch.no_grad()
     def update(self, table: Table, ids: Tensor, gradient: Tensor, learning_rate: float) -> None:
         self._check(table)
         if self._schedule.room() == 0:
-            self._kernels.flush(table, self._last, self._schedule)
+            self._kernels.flush(table, self._last, self._schedule, self._number)
         self._schedule.plan(learning_rate)
         ids, gradient = ids.contiguous(), gradient.contiguous()
-        self._kernels.update(table, self._last, self._outside, ids, gradient, self._schedule)
+        self._kernels.update(table, self._last, self._outside, ids, gradient, self._schedule, self._number)
         torch.autograd.graph.increment_version(table[0])
 
     @torch.no_grad()
     def flush(self, table: Table) -> None:
         self._check(table)
-        self._kernels.flush(table, self._last, self._schedule)
+        self._kernels.flush(table, self._last, self._schedule, self._number)
         torch.autograd.graph.increment_version(table[0])
         outside = int(self._outside)
         if outside:

@@ -190,6 +190,7 @@ class Model:
 
     def _initialize(self, num_users: int | None, num_items: int) -> None:
         """Make the network and the optimizer; the model is unchanged if that fails."""
+        _require_device(f"device={str(self._device)!r}", self._device)
         with unadvanced_on_error(self._random_state):
             seed = draw_stream_seed(self._random_state)
             net = self._representation
@@ -289,9 +290,16 @@ def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:
         raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
     if use_cuda and chosen.type != "cuda":
         raise ValueError(f"use_cuda=True and device={device!r} contradict each other")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device {chosen} asked for, but torch {torch.__version__} sees no CUDA device")
+    _require_device("use_cuda=True" if use_cuda else f"device={str(chosen)!r}", chosen)
     return chosen
+
+
+def _require_device(asked: str, device: torch.device) -> None:
+    """Raise if torch does not see a device, saying what asked for it."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f'{asked}: torch {torch.__version__} sees no CUDA device; device="cpu", the default, needs none'
+        )
 
 
 def check_tables(name: str, layers: Iterable[nn.Module], size: int) -> None:

@@ -51,6 +51,7 @@ def device(monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total))
 
     monkeypatch.setattr("spotfast.model._device", lambda use_cuda, device: torch.device(device or "cuda"))
+    monkeypatch.setattr("spotfast.model._require_device", lambda asked, device: None)
     return device
 
 

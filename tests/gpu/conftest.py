@@ -7,6 +7,7 @@ not marked `device_only` on the CPU, in Triton's interpreter: `SPOTFAST_GPU_REHE
 from __future__ import annotations
 
 import copy
+import json
 import os
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -56,6 +57,14 @@ def pytest_collection_modifyitems(config, items):
         config.stash[REASON] = f"{len(left_out)} tests of tests/gpu were not run: {why}"
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_runtest_logreport(report):
+    """Write down a failure as it happens, for `benchmarks/gpu_check.py`, whose time may be over before the summary."""
+    file = os.environ.get("SPOTFAST_GPU_FAILURES")
+    if file and report.failed:
+        with Path(file).open("a") as failures:
+            failures.write(json.dumps({"name": report.nodeid, "failure": report.longreprtext[-3000:]}) + "\n")
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -93,8 +93,9 @@ def factorization_epoch(
     backends but the reference take such steps when a row is next read, and all that are left at the end of the epoch.
 
     On CUDA, vectors may be bfloat16: what is computed and kept beside them is float32, and stores are rounded at
-    random, to the right value on average, the same in each run. The host does not wait for the device before the end
-    of the epoch, except that it stays at most a hundred steps ahead.
+    random, to the right value on average, the same in each run. The host waits for the device at the beginning, where
+    ids are checked, at each chunk of batches if negatives are "unseen" or by "popularity", whose users are checked, and
+    at the end of the epoch; in between it stays at most a hundred steps ahead.
 
     Args:
         users: the table of users.

@@ -29,9 +29,10 @@ test: $(STAMPS)/dev ## the tests (but for kernels) and the doctests; spotfast/ m
 test-slow: $(STAMPS)/dev ## the tests that take minutes or need real data
 	$(BIN)/python -m pytest -q -m slow
 
-test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, and compiled for every target (no GPU needed)
+test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, compiled for every target, and as on a GPU (without one)
 	TRITON_INTERPRET=1 $(PYTEST) --dist load tests/kernels
 	$(PYTEST) -m "not interpreter and not slow" tests/kernels
+	SPOTFAST_GPU_REHEARSAL=1 TRITON_INTERPRET=1 $(PYTEST) --dist load tests/gpu
 
 test-wheel: wheel ## the tests, from the built wheel, outside the source tree
 	rm -rf $(VENV)-wheel build/wheel

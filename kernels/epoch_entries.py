@@ -107,6 +107,13 @@ class BatchRuns(NamedTuple):
         sizes = entries, entries, entries + batches, entries
         return cls(*(torch.empty(size, dtype=torch.int32, device=device) for size in sizes))
 
+    @staticmethod
+    def sorting_bytes(entries: int, batch_entries: int, rows: int) -> int:
+        """Return what `find` allocates for a while, arguments as there."""
+        keys = _key_type(entries, batch_entries, rows)[0].itemsize
+        sort = 3 * keys + 2 * 8  # keys before and after it, and their order; of these two, torch's sort has a copy
+        return entries * (sort + 4 + 1)  # numbers of runs, and which entries begin one
+
     def find(self, ids: Tensor, batch_entries: int, rows: int) -> None:
         """Sort the entries of some batches.
 
@@ -116,9 +123,7 @@ class BatchRuns(NamedTuple):
             rows: of the table; ids are below.
         """
         entries = len(ids)
-        largest = triton.cdiv(entries, batch_entries) * rows
-        # Keys of 32 bits, of either sign, sort twice as fast.
-        dtype, lowest = (torch.int32, -(2**31)) if largest <= 2**32 else (torch.int64, 0)
+        dtype, lowest = _key_type(entries, batch_entries, rows)
         keys = torch.empty(entries, dtype=dtype, device=ids.device)
         grid, scalars = (triton.cdiv(entries, LANES),), (entries, batch_entries, rows, lowest)
         launch(keys_kernel, grid, keys, ids, *scalars, LANES=LANES)
@@ -126,6 +131,12 @@ class BatchRuns(NamedTuple):
         numbers = torch.zeros(entries, dtype=torch.int32, device=ids.device)
         torch.cumsum(sorted_keys[1:] != sorted_keys[:-1], 0, dtype=torch.int32, out=numbers[1:])
         launch(batch_runs_kernel, grid, *self, sorted_keys, sorted_order, numbers, *scalars, LANES=LANES)
+
+
+def _key_type(entries: int, batch_entries: int, rows: int) -> tuple[torch.dtype, int]:
+    """Return the type of keys, and the lowest: keys of 32 bits, of either sign, sort twice as fast."""
+    largest = triton.cdiv(entries, batch_entries) * rows
+    return (torch.int32, -(2**31)) if largest <= 2**32 else (torch.int64, 0)
 
 
 class Chunk(NamedTuple):
@@ -162,6 +173,15 @@ class Chunk(NamedTuple):
             of_users=BatchRuns.empty(count, batches, device),
             of_items=BatchRuns.empty(count * candidates, batches, device),
         )
+
+    def filling_bytes(self, batch_size: int, sizes: tuple[int, int]) -> int:
+        """Return what `fill` allocates for a while: its order and pairs of ids, and the larger of two sorts."""
+        count, candidates = self.items.shape
+        sorts = (
+            BatchRuns.sorting_bytes(count, batch_size, sizes[0]),
+            BatchRuns.sorting_bytes(count * candidates, batch_size * candidates, sizes[1]),
+        )
+        return count * (8 + 2 * 4) + max(sorts)
 
     def fill(
         self,

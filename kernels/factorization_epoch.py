@@ -1,6 +1,7 @@
 """An epoch of training on the device (see `spotfast.ops.factorization_epoch`).
 
-The host prepares samples chunk by chunk and launches steps; it reads nothing back before the end of the epoch.
+The host prepares samples chunk by chunk and launches steps; it reads nothing back before the end of the epoch, but
+for the check of the users whose negatives are "unseen" or by "popularity", once per chunk.
 """
 
 from collections import deque
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from spotfast import device_memory
 from spotfast.kernels.epoch_entries import Chunk, Draw, tensors_of
 from spotfast.kernels.epoch_rows import EpochTable
 from spotfast.kernels.factorization_step import Scratch, Step
@@ -44,7 +46,7 @@ def prepare(
 
     Raises:
         KernelMissingError: if a kernel cannot run here; nothing has changed.
-        RuntimeError: if the device has too little memory; nothing has changed.
+        DeviceMemoryError: if the device has too little memory; nothing has changed.
     """
     with torch.cuda.device_of(users.vectors):
         epoch = _prepared(users, items, interactions, draw, slots, loss, rule, at)
@@ -195,12 +197,13 @@ def _prepared(
             return Epoch(users, items, interactions, draw, slots, loss, rule, at, batches)
         except torch.cuda.OutOfMemoryError as error:
             if batches == 1:
-                room = _room(1, batch_size, candidates, users.vectors.shape[1], draw is None, torch.device("meta"))
-                needed = sum(tensor.nbytes for tensor in tensors_of(room)) / 2**20
-                raise RuntimeError(
-                    f"{device} has too little memory: batches of {batch_size} interactions with {candidates} "
-                    f"candidates each need {needed:.0f} MiB beside the tables. A smaller batch_size lowers this"
-                ) from error
+                dim, sizes = users.vectors.shape[1], (len(users.vectors), len(items.vectors))
+                room = _room(1, batch_size, candidates, dim, draw is None, torch.device("meta"))
+                needed = {
+                    f"a batch of {batch_size} interactions with {candidates} candidates each": _bytes_of(room),
+                    "sorting it": room[0].filling_bytes(batch_size, sizes),
+                }
+                raise device_memory.too_little(device, needed, device_memory.FOR_BATCHES) from error
         batches //= 2
 
 
@@ -210,6 +213,10 @@ def _room(
     """Return room for the samples of a chunk, and for what is between the kernels."""
     chunk = Chunk.empty(batches, batch_size, candidates, rated, device)
     return chunk, Scratch.empty(batches, batch_size, candidates, dim, device)
+
+
+def _bytes_of(room: tuple[Chunk, Scratch]) -> int:
+    return sum(tensor.nbytes for tensor in tensors_of(room))
 
 
 def _table(table: "Table", rule: str) -> EpochTable:

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from spotfast.cuda.choice import ALIGNMENT
 from spotfast.cuda.device import Device
-from spotfast.cuda.functions import find
+from spotfast.cuda.functions import KernelMissingError, find
 from spotfast.cuda.packing import POINTERS
 from spotfast.cuda.shipped import shipped
 
-_functions: dict[tuple[Any, ...], Any] = {}  # None where Triton compiles
+_functions: dict[tuple[Any, ...], Any] = {}  # None where Triton compiles, an error where it cannot
 _lock = threading.Lock()
 _rehearsals = threading.local()  # .depth: how many this thread is in
 
 
 @contextlib.contextmanager
 def rehearsal() -> Iterator[None]:
-    """Within it, launches of this thread find and load what would run, and start nothing.
+    """Within it, launches of this thread find or compile, and load, what would run, and start nothing.
 
     What changes tables step by step does so first: a missing kernel is an error before anything has changed.
     """
@@ -61,8 +61,8 @@ def launch(
 ) -> None:
     """Start a kernel on the device of its tensors and on torch's current stream there.
 
-    The first start of its kind on a device chooses and loads what runs it, outside of any capture of a graph. In a
-    `rehearsal`, that is all.
+    The first start of its kind on a device chooses, compiles and loads what runs it, outside of any capture of a
+    graph. In a `rehearsal`, that is all.
 
     Args:
         kernel: the jitted function.
@@ -100,10 +100,12 @@ def launch(
     aligned = bits % ALIGNMENT == 0
     key = (kernel.fn, device, num_warps, enable_fp_fusion, frozenset(constants.items()), tuple(types), aligned)
     with torch.cuda.device_of(tensor):
-        try:
-            function = _functions[key]
-        except KeyError:
-            function = _find(key)
+        known = key in _functions
+        function = _functions[key] if known else _find(key)
+        if isinstance(function, KernelMissingError):
+            raise KernelMissingError(*function.args)
+        if function is None and (is_rehearsal() or not known):
+            _compile(key, kernel, grid, arguments, constants | options)
         if is_rehearsal():
             return
         if function is None:
@@ -115,10 +117,32 @@ def launch(
 def _find(key: tuple[Any, ...]) -> Any:
     """Choose what runs a launch and remember it."""
     function, device, num_warps, enable_fp_fusion, constants, types, aligned = key
-    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    name = _name(function)
     pointers = tuple(None if dtype is None else POINTERS.get(dtype, str(dtype)) for dtype in types)
     with _lock:
         if key not in _functions:
             known = (name, num_warps, enable_fp_fusion, constants, pointers)
             _functions[key] = find(known, Device.of(device), aligned, shipped())
         return _functions[key]
+
+
+def _compile(
+    key: tuple[Any, ...], kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """Let Triton compile and load what it is to run; it remembers that by itself, for each alignment of pointers.
+
+    Whatever goes wrong there, the kernel cannot run: that is remembered, too.
+    """
+    try:
+        compiled = kernel.warmup(*arguments, grid=grid, **options)
+        if compiled is not None:
+            _ = compiled.run  # what launches it, made and loaded at the first access
+    except Exception as error:
+        reason = f"Triton cannot compile it: {type(error).__name__}: {error}"
+        missing = KernelMissingError(f"the kernel {_name(key[0])} cannot run on cuda:{key[1]}: {reason}")
+        _functions[key] = missing
+        raise missing from error
+
+
+def _name(function: Any) -> str:
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"

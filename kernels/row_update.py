@@ -21,15 +21,20 @@ from spotfast.kernels.update_rules import catch_up_rows, step_rows, store_weight
 
 LANES = 128  # ids per program of `claim_kernel`: one per thread, each of which must see what its own atomic returned
 TILE = 256  # numbers per block of rows, 2 per thread
-SEED = tl.constexpr(0)  # of the rounding to bfloat16: its draws differ by step, row and column
-SCALARS = ["count", "entries", "rows", "dim"]
+SEED = tl.constexpr(0)  # of the rounding to bfloat16: its draws differ by step, table, row and column
+SCALARS = ["count", "entries", "rows", "dim", "number"]
 
 Table = tuple[Tensor, Tensor, Tensor]
 
 
 @triton.jit
-def settle_rows(weights, first, second, row, last, schedule, counter, dim, RULE: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Bring rows up to date in memory. `last`, int32 (ROWS,): -1 for those that are left alone."""
+def settle_rows(
+    weights, first, second, row, last, schedule, counter, dim, number, RULE: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """Bring rows up to date in memory.
+
+    `last`, int32 (ROWS,): -1 for those that are left alone. `number`: of the table, see `store_weight`.
+    """
     taken = next_step(counter) - 1
     owing = (last >= 0) & (last < taken)
     if tl.max(owing.to(tl.int32)) > 0:
@@ -39,7 +44,7 @@ def settle_rows(weights, first, second, row, last, schedule, counter, dim, RULE:
         weight, m, v = catch_up_rows(weight, m, v, last, schedule, counter, RULE)
         step = tl.load(counter + 1) + taken
         tl.debug_barrier()  # every warp has read what is written now
-        store_weight(weights, row, weight, owing, dim, SEED, step, 0, BLOCK_D)
+        store_weight(weights, row, weight, owing, dim, SEED, step, number, BLOCK_D)
         store_rows(first, row, m, owing, dim, BLOCK_D)
         store_rows(second, row, v, owing, dim, BLOCK_D)
 
@@ -89,19 +94,21 @@ def catch_up_kernel(
     counter,
     count: tl.int64,
     dim: tl.int32,
+    number: tl.int32,
     RULE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """Bring the rows up to date that entries have claimed.
 
-    weights, first, second -> (N, dim) fp32 or bf16. owed_since -> (count,) int32, from `claim_kernel`. ids -> (count,)
-    int64. schedule, counter -> see `take_kernel`. A program owns the rows that `ROWS` consecutive entries claimed.
+    weights -> (N, dim) fp32 or bf16. first, second -> (N, dim) fp32. owed_since -> (count,) int32, from `claim_kernel`.
+    ids -> (count,) int64. schedule, counter -> see `take_kernel`. A program owns the rows that `ROWS` consecutive
+    entries claimed.
     """
     entry = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     row = tl.load(ids + entry, mask=entry < count, other=0)
     since = tl.load(owed_since + entry, mask=entry < count, other=-1)
-    settle_rows(weights, first, second, row, since, schedule, counter, dim, RULE, BLOCK_D)
+    settle_rows(weights, first, second, row, since, schedule, counter, dim, number, RULE, BLOCK_D)
 
 
 @triton.jit(do_not_specialize=SCALARS)
@@ -114,18 +121,19 @@ def flush_kernel(
     counter,
     rows: tl.int64,
     dim: tl.int32,
+    number: tl.int32,
     RULE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """Bring all rows up to date, and count their steps from here.
 
-    weights, first, second -> (rows, dim) fp32 or bf16. last -> (rows,) int32. schedule, counter -> see `take_kernel`.
-    A program owns `ROWS` consecutive rows.
+    weights -> (rows, dim) fp32 or bf16. first, second -> (rows, dim) fp32. last -> (rows,) int32. schedule, counter ->
+    see `take_kernel`. A program owns `ROWS` consecutive rows.
     """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     since = tl.load(last + row, mask=row < rows, other=-1)
-    settle_rows(weights, first, second, row, since, schedule, counter, dim, RULE, BLOCK_D)
+    settle_rows(weights, first, second, row, since, schedule, counter, dim, number, RULE, BLOCK_D)
     tl.debug_barrier()  # every warp has read what is written now
     tl.store(last + row, 0, mask=since >= 0)
 
@@ -148,15 +156,16 @@ def update_kernel(
     entries: tl.int64,
     rows: tl.int64,
     dim: tl.int32,
+    number: tl.int32,
     RULE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """Bring the rows with a gradient up to date, and take this step with them.
 
-    weights, first, second -> (rows, dim) fp32 or bf16. last -> (rows,) int32. outside -> (1,) int64. gradients ->
-    (entries, dim) fp32 or bf16. scratch -> from `sum_pieces`. order, run_of, starts, keys -> see `Runs`; keys are rows.
-    schedule, counter -> see `take_kernel`. A program owns the rows of `ROWS` consecutive runs.
+    weights, gradients -> (rows, dim), (entries, dim), fp32 or bf16. first, second -> (rows, dim) fp32. last -> (rows,)
+    int32. outside -> (1,) int64. scratch -> from `sum_pieces`. order, run_of, starts, keys -> see `Runs`; keys are
+    rows. schedule, counter -> see `take_kernel`. A program owns the rows of `ROWS` consecutive runs.
     """
     run = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     runs = tl.load(run_of + entries - 1) + 1
@@ -174,14 +183,14 @@ def update_kernel(
         weight, m, v = step_rows(weight, m, v, gradient, dim, schedule, counter, RULE)
         step = next_step(counter)
         tl.debug_barrier()  # every warp has read what is written now
-        store_weight(weights, row, weight, inside, dim, SEED, tl.load(counter + 1) + step, 0, BLOCK_D)
+        store_weight(weights, row, weight, inside, dim, SEED, tl.load(counter + 1) + step, number, BLOCK_D)
         store_rows(first, row, m, inside, dim, BLOCK_D)
         store_rows(second, row, v, inside, dim, BLOCK_D)
         tl.store(last + row, step, mask=inside)
 
 
-def catch_up(table: Table, last: Tensor, outside: Tensor, ids: Tensor, schedule: Schedule) -> None:
-    """Bring the rows `ids`, (E,) int64, up to date."""
+def catch_up(table: Table, last: Tensor, outside: Tensor, ids: Tensor, schedule: Schedule, number: int) -> None:
+    """Bring the rows `ids`, (E,) int64, of the table of that number up to date."""
     count = len(ids)
     if count:
         ids = aligned(ids)
@@ -194,12 +203,14 @@ def catch_up(table: Table, last: Tensor, outside: Tensor, ids: Tensor, schedule:
         block = _block(table)
         launch(
             catch_up_kernel, (triton.cdiv(count, block["ROWS"]),),
-            *table, owed_since, ids, schedule.array, schedule.counter, count, table[0].shape[1],
+            *table, owed_since, ids, schedule.array, schedule.counter, count, table[0].shape[1], number,
             RULE=schedule.rule, **block,
         )  # fmt: skip
 
 
-def update(table: Table, last: Tensor, outside: Tensor, ids: Tensor, gradients: Tensor, schedule: Schedule) -> None:
+def update(
+    table: Table, last: Tensor, outside: Tensor, ids: Tensor, gradients: Tensor, schedule: Schedule, number: int
+) -> None:
     """Take the step that is planned, with a gradient (E, D) of the rows `ids`, (E,) int64."""
     entries = len(ids)
     if entries:
@@ -210,18 +221,18 @@ def update(table: Table, last: Tensor, outside: Tensor, ids: Tensor, gradients: 
         launch(
             update_kernel, (triton.cdiv(entries, block["ROWS"]),),
             *table, last, outside, gradients, scratch, *runs, schedule.array, schedule.counter,
-            entries, len(last), table[0].shape[1],
+            entries, len(last), table[0].shape[1], number,
             RULE=schedule.rule, **block,
         )  # fmt: skip
     schedule.take()
 
 
-def flush(table: Table, last: Tensor, schedule: Schedule) -> None:
+def flush(table: Table, last: Tensor, schedule: Schedule, number: int) -> None:
     """Bring all rows up to date; `schedule` starts again."""
     block = _block(table)
     launch(
         flush_kernel, (triton.cdiv(len(last), block["ROWS"]),),
-        *table, last, schedule.array, schedule.counter, len(last), table[0].shape[1],
+        *table, last, schedule.array, schedule.counter, len(last), table[0].shape[1], number,
         RULE=schedule.rule, **block,
     )  # fmt: skip
     schedule.restart()

@@ -16,10 +16,12 @@ class DeferredTable:
 
     Args:
         weight: of shape (N, D).
+        number: which table of the optimizer it is, from 0.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, number: int) -> None:
         self._weight = weight
+        self._number = number
         self._state: dict[str, Any] = {}
         self._rows: DeferredRows | None = None  # None: all are up to date with the state
 
@@ -43,7 +45,7 @@ class DeferredTable:
             self.settle()
         self._state = state
         if self._rows is None:
-            self._rows = DeferredRows(self._weight, *settings, steps=int(state["step"]))
+            self._rows = DeferredRows(self._weight, *settings, int(state["step"]), number=self._number)
         self._rows.update(self._table, gradient._indices()[0], gradient._values(), learning_rate)
         state["step"] += 1
 
@@ -67,4 +69,4 @@ class DeferredTable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.flush()
-        return DeferredTable, (self._weight,)
+        return DeferredTable, (self._weight, self._number)

@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spotfast import saving, validation
+from spotfast import device_memory, saving, validation
+from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
 from spotfast.training.history import History
+from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
 
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
@@ -112,14 +114,17 @@ class Model:
 
         Raises:
             ValueError: if there is no such device.
-            RuntimeError: if torch does not see it, or it has too little memory; the model stays where it was.
+            RuntimeError: if torch does not see it, or it has too little memory (`spotfast.device_memory`); the model
+                stays where it was.
         """
         chosen = _device(False, device)
         if self._net is not None and self._optimizer is not None:
             state = self._optimizer.state_dict()  # first: it brings deferred rows up to date
+            kept = {"the optimizer's state": state_bytes(self._optimizer)[0]}
+            device_memory.moved(self._net, chosen, kept)
             try:
-                self._net.to(chosen)
-                self._optimizer.load_state_dict(state)  # torch's way to move a state to its parameters
+                with device_memory.explained(chosen, "the optimizer's state", self._bytes_taken, FOR_TABLES):
+                    self._optimizer.load_state_dict(state)  # torch's way to move a state to its parameters
             except Exception:
                 self._net.to(self._device)
                 self._optimizer.load_state_dict(state)
@@ -185,16 +190,25 @@ class Model:
 
     def _initialize(self, num_users: int | None, num_items: int) -> None:
         """Make the network and the optimizer; the model is unchanged if that fails."""
+        _require_device(f"device={str(self._device)!r}", self._device)
         with unadvanced_on_error(self._random_state):
             seed = draw_stream_seed(self._random_state)
             net = self._representation
             if net is None:
                 with torch_seed(seed):
                     net = self._make_net(num_users, num_items)
-            net = net.to(self._device)
+            moments = 2 * sum(parameter.nbytes for parameter in net.parameters())
+            further = {"Adam's moments": moments} if self._optimizer_func is None else {}
+            net = device_memory.moved(net, self._device, further)
             self._optimizer = self._make_optimizer(net)
         self._net, self._stream_seed = net, seed
         self._num_users, self._num_items = num_users, num_items
+
+    def _bytes_taken(self) -> dict[str, int]:
+        """Return the size of the model."""
+        assert self._net is not None and self._optimizer is not None
+        state = state_bytes(self._optimizer)[0]
+        return {"weights": device_memory.weight_bytes(self._net), "the optimizer's state": state}
 
     def _forget(self) -> None:
         """Undo `_initialize`: the first fit failed before anything was learnt."""
@@ -202,9 +216,10 @@ class Model:
 
     @contextmanager
     def _unless_failed(self) -> Iterator[None]:
-        """If the block fails before the first epoch is done, the model is as new."""
+        """If the block, which trains, fails before the first epoch is done, the model is as new."""
         try:
-            yield
+            with device_memory.explained(self._device, "training", self._bytes_taken, device_memory.FOR_TRAINING):
+                yield
         except Exception:
             if not self.history:
                 self._forget()
@@ -275,9 +290,16 @@ def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:
         raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
     if use_cuda and chosen.type != "cuda":
         raise ValueError(f"use_cuda=True and device={device!r} contradict each other")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device {chosen} asked for, but torch {torch.__version__} sees no CUDA device")
+    _require_device("use_cuda=True" if use_cuda else f"device={str(chosen)!r}", chosen)
     return chosen
+
+
+def _require_device(asked: str, device: torch.device) -> None:
+    """Raise if torch does not see a device, saying what asked for it."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f'{asked}: torch {torch.__version__} sees no CUDA device; device="cpu", the default, needs none'
+        )
 
 
 def check_tables(name: str, layers: Iterable[nn.Module], size: int) -> None:

@@ -32,16 +32,14 @@ class Row:
     Attributes:
         dim: of vectors.
         weight_bytes: of a number of the table and of its gradient: 4, or 2 in bfloat16.
-        moment_bytes: of a number of either moment, likewise.
     """
 
     dim: int
     weight_bytes: int = NUMBERS
-    moment_bytes: int = NUMBERS
 
     def moved(self, count: float, scattered: bool = True) -> dict[str, Access]:
         """Return what is read, or written, of as many rows."""
-        sizes = {"weights": self.weight_bytes, "first": self.moment_bytes, "second": self.moment_bytes}
+        sizes = {"weights": self.weight_bytes, "first": NUMBERS, "second": NUMBERS}
         return {name: Access(count, size * self.dim, scattered) for name, size in sizes.items()}
 
 

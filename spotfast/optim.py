@@ -24,6 +24,9 @@ class DeferredAdam(torch.optim.Optimizer):
     about to be looked up. The results are those of dense Adam (`spotfast.reference.row_update` has the formula).
     Steps with dense gradients are taken by torch's fused Adam, for tables, too.
 
+    Moments of tables in bfloat16 or float16 are float32, and so is the arithmetic; weights are rounded as they are
+    stored: by kernels to one of their neighbours at random, right on average, else to the nearest.
+
     float32 tables on the CPU are worked on in C++, with the same bits for any number of threads; float32 and bfloat16
     tables on CUDA devices by Triton kernels, where an id out of range is reported at the next `flush()`; others in
     PyTorch.
@@ -73,7 +76,7 @@ class DeferredAdam(torch.optim.Optimizer):
         hooks = []
         for layer in module.modules():
             if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-                table = self._tables.setdefault(layer.weight, DeferredTable(layer.weight))
+                table = self._tables.setdefault(layer.weight, DeferredTable(layer.weight, len(self._tables)))
                 hooks.append(layer.register_forward_pre_hook(partial(table.before_lookup), with_kwargs=True))
         # A hook holds its table, not this optimizer, which can so go before its module does.
         weakref.finalize(self, _retire, list(self._tables.values()), hooks).atexit = False
@@ -125,7 +128,20 @@ class DeferredAdam(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
             state["step"] = torch.as_tensor(state["step"], device=_counting_device(parameter))
+        self._restore_moments(state_dict)
         self.resume()
+
+    def _restore_moments(self, state_dict: dict[str, Any]) -> None:
+        """Load those of tables as they were saved: torch has cast them to the type of the weights."""
+        keys, parameters = (
+            [each for group in groups for each in group["params"]]
+            for groups in (state_dict["param_groups"], self.param_groups)
+        )
+        for key, parameter in zip(keys, parameters, strict=True):
+            dtype, saved = self._moment_type(parameter), state_dict["state"].get(key, {})
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name in saved and dtype != parameter.dtype:
+                    self.state[parameter][name] = saved[name].to(parameter.device, dtype)
 
     def resume(self) -> None:
         """Take note that every row of every table is up to date, after the number of steps that the state says."""
@@ -140,9 +156,10 @@ class DeferredAdam(torch.optim.Optimizer):
         if not parameters:
             return
         states = [self._state_of(parameter) for parameter in parameters]
+        wide = [each.to(state["exp_avg"].dtype) for each, state in zip(parameters, states, strict=True)]
         adam(
-            parameters,
-            [parameter.grad for parameter in parameters],  # type: ignore[misc]
+            wide,
+            [each.grad.to(copy.dtype) for each, copy in zip(parameters, wide, strict=True)],  # type: ignore[union-attr]
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -156,13 +173,20 @@ class DeferredAdam(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
+        for parameter, copy in zip(parameters, wide, strict=True):
+            if copy is not parameter:  # of the same type, it is the parameter itself
+                parameter.copy_(copy)
+
+    def _moment_type(self, parameter: Tensor) -> torch.dtype:
+        """Return the type of the moments: at least float32 for tables; for others as in torch."""
+        return torch.promote_types(parameter.dtype, torch.float32) if parameter in self._tables else parameter.dtype
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), device=_counting_device(parameter))
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.zeros_like(parameter, dtype=self._moment_type(parameter))
         return state
 
 

@@ -87,6 +87,45 @@ def test_a_part_for_which_no_time_is_left_is_not_run(script, tmp_path):
     assert check._part([sys.executable, "-c", "1 / 0"], 60)[0].status == "not run"
 
 
+def test_time_left_over_is_passed_on(script, tmp_path):
+    """A part that ends early leaves its time to the next one; one that was late has its own time all the same."""
+    check, budgets = script.Check(True, tmp_path), script.BUDGETS
+    assert check._allotted("tests") == pytest.approx(budgets["build"] + budgets["tests"], abs=5)
+    check._due = dict.fromkeys(budgets, 0.0)
+    assert check._allotted("tests") == budgets["tests"]
+
+
+def test_failures_are_kept_when_time_is_over(script, tmp_path, monkeypatch):
+    """Each is written down as it happens; pytest's own report would come at the end."""
+    code = """import json, os, sys, time
+with open(os.environ["SPOTFAST_GPU_FAILURES"], "a") as file:
+    file.write(json.dumps({"name": "test_one", "failure": "E  1 is not 2"}) + chr(10))
+time.sleep(60)"""
+    check, run = script.Check(True, tmp_path), script.Check._part
+    monkeypatch.setattr(
+        check, "_part", lambda command, seconds, **given: run(check, [sys.executable, "-c", code], 3, **given)
+    )
+    check._tests()
+    assert check.parts["tests"].status == "timed out"
+    assert {"name": "test_one", "failure": "E  1 is not 2"} in check.parts["tests"].rows
+    assert "1 is not 2" in (tmp_path / "gpu_check.txt").read_text()
+    assert "1 is not 2" in (tmp_path / "gpu_check.json").read_text()
+
+
+def test_failures_of_the_gpu_tests_are_written_down(tmp_path):
+    """By their conftest.py, which is asked to here for a test that fails."""
+    folder, failures = tmp_path / "gpu", tmp_path / "failures.jsonl"
+    folder.mkdir()
+    (folder / "conftest.py").write_text((Path(__file__).parent / "gpu" / "conftest.py").read_text())
+    (folder / "test_failing.py").write_text("def test_one():\n    assert 1 == 2\n")
+    rehearsal = {"SPOTFAST_GPU_REHEARSAL": "1", "TRITON_INTERPRET": "1", "SPOTFAST_GPU_FAILURES": str(failures)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(folder)]
+    subprocess.run(command, env=os.environ | rehearsal, capture_output=True, cwd=SCRIPT.parents[1], check=False)
+    (failed,) = map(json.loads, failures.read_text().splitlines())
+    assert failed["name"].endswith("test_one")
+    assert "assert 1 == 2" in failed["failure"]
+
+
 def test_missing_packages_are_named(script, monkeypatch):
     monkeypatch.setattr(script, "_version", lambda name: "missing" if name in ("numba", "filelock") else "1")
     assert script.missing() == [

@@ -110,7 +110,7 @@ def test_a_device_that_does_not_exist():
 def test_a_device_that_torch_does_not_see():
     model = fitted()
     before = model.predict(3)
-    with pytest.raises(RuntimeError, match="device cuda asked for"):
+    with pytest.raises(RuntimeError, match=r"device=.cuda.: torch .* sees no CUDA device"):
         model.to("cuda")
     assert model.device == torch.device("cpu")
     assert np.array_equal(model.predict(3), before)
@@ -127,6 +127,7 @@ def test_a_move_that_fails_half_way_is_undone(monkeypatch):
         return module
 
     monkeypatch.setattr("spotfast.model._device", lambda use_cuda, device: torch.device(device))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
     monkeypatch.setattr(torch.nn.Module, "to", fail_at_first)
     with pytest.raises(torch.cuda.OutOfMemoryError, match="on purpose"):
         model.to("cuda")

@@ -268,3 +268,97 @@ def test_sparse_gradients_without_a_layer():
 def test_parameters_in_place_of_a_module():
     with pytest.raises(TypeError, match="module"):
         DeferredAdam(nn.Embedding(2, 2, sparse=True).parameters())
+
+
+class TestBfloat16:
+    """Tables of bfloat16 keep their moments in float32; weights are rounded to nearest, but by kernels."""
+
+    @staticmethod
+    def step(layers, optimizers, ids, sparse=True):
+        gradient = torch.randn(len(ids), DIM, generator=torch.Generator().manual_seed(int(ids.sum()))).bfloat16()
+        for layer, optimizer in zip(layers, optimizers, strict=True):
+            layer(ids)  # catches up
+            values = gradient.to(layer.weight.dtype)
+            rows = torch.sparse_coo_tensor(ids.unsqueeze(0), values, (ROWS, DIM), check_invariants=False)
+            layer.weight.grad = rows if sparse else rows.to_dense()
+            optimizer.step()
+
+    @staticmethod
+    def moments(optimizer):
+        state = optimizer.state_dict()["state"][0]
+        return [state["exp_avg"], state["exp_avg_sq"]]
+
+    @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+    def test_a_step_is_computed_in_float32(self, weight_decay):
+        """From the same weights. A penalty makes moments depend on weights, which part by their rounding."""
+        layers = [nn.Embedding(ROWS, DIM, sparse=True, dtype=torch.bfloat16)]
+        layers.append(nn.Embedding(ROWS, DIM, sparse=True, _weight=layers[0].weight.detach().float()))
+        optimizers = [DeferredAdam(layer, lr=1e-2, weight_decay=weight_decay) for layer in layers]
+        for start in range(0, 20, 5) if not weight_decay else [0]:
+            self.step(layers, optimizers, torch.arange(start, start + 9) % 12)
+        for ours, theirs in zip(*map(self.moments, optimizers), strict=True):
+            assert ours.dtype == torch.float32
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
+        torch.testing.assert_close(layers[0].weight.float(), layers[1].weight, rtol=2**-6, atol=1e-4)
+
+    def test_gradients_of_a_row_are_summed_in_float32(self):
+        """A thousand gradients of 1: in bfloat16, sums of ones end at 256."""
+        layer = nn.Embedding(ROWS, DIM, sparse=True, dtype=torch.bfloat16)
+        optimizer = DeferredAdam(layer)
+        ids = torch.zeros(1, 1000, dtype=torch.int64)
+        values = torch.ones(1000, DIM, dtype=torch.bfloat16)
+        layer.weight.grad = torch.sparse_coo_tensor(ids, values, (ROWS, DIM), check_invariants=False)
+        optimizer.step()
+        torch.testing.assert_close(self.moments(optimizer)[0][0], torch.full((DIM,), 100.0))
+
+    def test_replayed_steps_are_rounded_once(self):
+        """Each missed step is a fraction of what is between two numbers: together they count."""
+        layer = nn.Embedding(ROWS, DIM, sparse=True, _weight=torch.full((ROWS, DIM), 1.25, dtype=torch.bfloat16))
+        optimizer = DeferredAdam(layer, lr=2**-9)
+        for ids in [torch.tensor([0])] + 8 * [torch.tensor([1])]:
+            self.step([layer], [optimizer], ids)
+        before = layer.weight[0].clone()
+        optimizer.flush()
+        assert (layer.weight[0] != before).all()
+
+    def test_dense_gradients_now_and_then(self):
+        layers = [nn.Embedding(ROWS, DIM, sparse=True, dtype=torch.bfloat16)]
+        layers.append(nn.Embedding(ROWS, DIM, sparse=True, _weight=layers[0].weight.detach().float()))
+        optimizers = [DeferredAdam(layer, lr=1e-2) for layer in layers]
+        for start, sparse in ((0, True), (3, False), (6, True)):
+            self.step(layers, optimizers, torch.arange(start, start + 5), sparse)
+        for ours, theirs in zip(*map(self.moments, optimizers), strict=True):
+            assert ours.dtype == torch.float32
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-12)
+        torch.testing.assert_close(layers[0].weight.float(), layers[1].weight, rtol=2**-6, atol=1e-4)
+
+    def test_a_state_is_loaded_as_it_was_saved(self):
+        """torch casts what is loaded to the type of the parameter."""
+        layer = nn.Embedding(ROWS, DIM, sparse=True, dtype=torch.bfloat16)
+        optimizer = DeferredAdam(layer)
+        self.step([layer], [optimizer], torch.arange(5))
+        saved = copy.deepcopy(optimizer.state_dict())
+        other = DeferredAdam(layer)
+        other.load_state_dict(saved)
+        for ours, theirs in zip(*map(self.moments, (optimizer, other)), strict=True):
+            assert ours.dtype == theirs.dtype == torch.float32
+            assert torch.equal(ours, theirs)
+
+    def test_a_state_of_torch(self):
+        layer = nn.Embedding(ROWS, DIM, dtype=torch.bfloat16)
+        dense = torch.optim.Adam(layer.parameters())
+        layer(torch.arange(5)).sum().backward()
+        dense.step()
+        optimizer = DeferredAdam(layer)
+        optimizer.load_state_dict(dense.state_dict())
+        moments = self.moments(optimizer)
+        assert [moment.dtype for moment in moments] == [torch.float32] * 2
+        assert torch.equal(moments[0], dense.state[layer.weight]["exp_avg"].float())
+
+    def test_other_parameters_are_as_in_torch(self):
+        layer = nn.Linear(3, 2, dtype=torch.bfloat16)
+        twin = copy.deepcopy(layer)
+        for each, optimizer in ((layer, DeferredAdam(layer)), (twin, torch.optim.Adam(twin.parameters(), fused=True))):
+            each(torch.ones(1, 3, dtype=torch.bfloat16)).sum().backward()
+            optimizer.step()
+        assert torch.equal(layer.weight, twin.weight)

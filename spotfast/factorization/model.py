@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from spotfast import recommendation
+from spotfast import device_memory, recommendation
 from spotfast.factorization.engine import FactorizationEngine
 from spotfast.factorization.queries import FactorizationQueries
 from spotfast.factorization.representations import BilinearNet
@@ -71,18 +71,9 @@ class FactorizationModel(Model):
             ValueError: if the model has not been fitted, for ids beyond it, for different numbers of users and items.
             TypeError: for ids that are not integers.
         """
-        scorer = self._scorer()
-        assert self._num_users is not None and self._num_items is not None
-        users = flat_ids("user_ids", user_ids, self._num_users, "num_users")
-        if item_ids is None:
-            scores = scorer.matrix(self._tensor(users))
-            return fresh_array(scores[0] if len(users) == 1 else scores)
-        items = flat_ids("item_ids", item_ids, self._num_items, "num_items")
-        if len(users) == 1:
-            users = np.repeat(users, len(items))
-        if len(users) != len(items):
-            raise ValueError(f"user_ids must be one user, or one per item ({len(items)}), got {len(users)}")
-        return fresh_array(scorer.pairs(self._tensor(users), self._tensor(items)))
+        remedy = device_memory.FOR_PREDICTIONS
+        with device_memory.explained(self._device, "the predictions", self._bytes_taken, remedy):
+            return self._predictions(user_ids, item_ids)
 
     def recommend(
         self,
@@ -148,6 +139,21 @@ class FactorizationModel(Model):
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the users with the vectors most similar to those of some users: as `similar_items`."""
         return most_similar("user_ids", user_ids, self._vectors("user_vectors", self._num_users), k, metric)
+
+    def _predictions(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None) -> NDArray[np.float32]:
+        """Return what `predict` does; errors of torch's allocator are its own."""
+        scorer = self._scorer()
+        assert self._num_users is not None and self._num_items is not None
+        users = flat_ids("user_ids", user_ids, self._num_users, "num_users")
+        if item_ids is None:
+            scores = scorer.matrix(self._tensor(users))
+            return fresh_array(scores[0] if len(users) == 1 else scores)
+        items = flat_ids("item_ids", item_ids, self._num_items, "num_items")
+        if len(users) == 1:
+            users = np.repeat(users, len(items))
+        if len(users) != len(items):
+            raise ValueError(f"user_ids must be one user, or one per item ({len(items)}), got {len(users)}")
+        return fresh_array(scorer.pairs(self._tensor(users), self._tensor(items)))
 
     @property
     def _link(self) -> Link | None:

@@ -93,8 +93,9 @@ def factorization_epoch(
     backends but the reference take such steps when a row is next read, and all that are left at the end of the epoch.
 
     On CUDA, vectors may be bfloat16: what is computed and kept beside them is float32, and stores are rounded at
-    random, to the right value on average, the same in each run. The host does not wait for the device before the end
-    of the epoch, except that it stays at most a hundred steps ahead.
+    random, to the right value on average, the same in each run. The host waits for the device at the beginning, where
+    ids are checked, at each chunk of batches if negatives are "unseen" or by "popularity", whose users are checked, and
+    at the end of the epoch; in between it stays at most a hundred steps ahead.
 
     Args:
         users: the table of users.
@@ -109,8 +110,8 @@ def factorization_epoch(
 
     Raises:
         ValueError: for tables, states or interactions that do not fit each other, naming them.
-        RuntimeError: for a backend that cannot run; if a CUDA device has too little memory, saying how much is needed.
-            Nothing has changed then.
+        RuntimeError: for a backend that cannot run.
+        DeviceMemoryError: if a CUDA device has too little memory, saying how much is needed. Nothing has changed then.
     """
     chosen = backends.choose("factorization_epoch", users.vectors.device, backend)
     _check(users, items, interactions, sampling, loss, rule, at, chosen)

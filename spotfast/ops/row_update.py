@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spotfast import backends
+from spotfast import backends, validation
 from spotfast.ops.tables import UpdateRule
 from spotfast.reference import row_update as reference
 
@@ -34,12 +34,13 @@ class DeferredRows:
     Args:
         weight: of the table; of a floating-point dtype, on any device. float32 in contiguous memory of the CPU is
             worked on in C++; float32 and bfloat16 in contiguous memory of a CUDA device, with at most 512 columns, in
-            Triton. There, moments are float32 or bfloat16, arithmetic is float32, and bfloat16 weights are rounded
-            stochastically: up or down, right on average.
+            Triton. There, moments and arithmetic are float32, and bfloat16 weights are rounded stochastically: up or
+            down, right on average.
         betas: decay rates of the two moments, in [0, 1).
         eps: added to the denominator, above 0.
         weight_decay: L2 penalty, at least 0, not decoupled.
         steps: how many steps have been taken; every row is up to date. After 0 steps, moments must be zero.
+        number: of the table, at least 0 and below 2**16: tables of different numbers are rounded by different draws.
         backend: "auto", "native", "triton" or "reference".
 
     Attributes:
@@ -47,7 +48,7 @@ class DeferredRows:
         owing: whether a step was taken since all rows were last up to date.
 
     Raises:
-        ValueError: for an unknown backend or a weight that is not of two dimensions.
+        ValueError: for an unknown backend, a weight that is not of two dimensions, or a number out of range.
         RuntimeError: for a backend that is named where it cannot run.
 
     Example:
@@ -66,6 +67,7 @@ class DeferredRows:
         weight_decay: float,
         steps: int = 0,
         *,
+        number: int = 0,
         backend: str = "auto",
     ) -> None:
         if weight.ndim != 2:
@@ -76,9 +78,10 @@ class DeferredRows:
         unfit = _UNFIT[chosen](weight) if chosen in _UNFIT else None
         if unfit is not None and backend == chosen:
             raise RuntimeError(f"backend {backend!r} cannot run row_update: {unfit}")
+        validation.integer("number", number, 0, 2**16 - 1)
         make = reference.DeferredRows if unfit is not None else _ENGINES[chosen]
         self._start = (len(weight), weight.device, betas, eps, weight_decay, steps)
-        self._engine: _Engine = make(*self._start)
+        self._engine: _Engine = _TritonRows(*self._start, number) if make is _TritonRows else make(*self._start)
         self._backend = backend
         self._started = False
 
@@ -216,7 +219,9 @@ class _TritonRows:
         eps: float,
         weight_decay: float,
         steps: int,
+        number: int,
     ) -> None:
+        self._number = number
         self._kernels = importlib.import_module("spotfast.kernels.row_update")
         rule = UpdateRule("adam", 0.0, betas, eps, weight_decay)
         self._schedule = self._kernels.Schedule(rule, steps, device)
@@ -233,28 +238,28 @@ class _TritonRows:
         with rehearsal():
             self.update(table, ids, torch.zeros_like(table[0][:1]), 0.0)
             self.catch_up(table, ids)
-            self._kernels.flush(table, self._last, self._schedule)
+            self._kernels.flush(table, self._last, self._schedule, self._number)
 
     @torch.no_grad()
     def catch_up(self, table: Table, ids: Tensor) -> None:
         self._check(table)
-        self._kernels.catch_up(table, self._last, self._outside, ids.contiguous(), self._schedule)
+        self._kernels.catch_up(table, self._last, self._outside, ids.contiguous(), self._schedule, self._number)
         torch.autograd.graph.increment_version(table[0])
 
     @torch.no_grad()
     def update(self, table: Table, ids: Tensor, gradient: Tensor, learning_rate: float) -> None:
         self._check(table)
         if self._schedule.room() == 0:
-            self._kernels.flush(table, self._last, self._schedule)
+            self._kernels.flush(table, self._last, self._schedule, self._number)
         self._schedule.plan(learning_rate)
         ids, gradient = ids.contiguous(), gradient.contiguous()
-        self._kernels.update(table, self._last, self._outside, ids, gradient, self._schedule)
+        self._kernels.update(table, self._last, self._outside, ids, gradient, self._schedule, self._number)
         torch.autograd.graph.increment_version(table[0])
 
     @torch.no_grad()
     def flush(self, table: Table) -> None:
         self._check(table)
-        self._kernels.flush(table, self._last, self._schedule)
+        self._kernels.flush(table, self._last, self._schedule, self._number)
         torch.autograd.graph.increment_version(table[0])
         outside = int(self._outside)
         if outside:
@@ -264,14 +269,16 @@ class _TritonRows:
     def _check(self, table: Table) -> None:
         for name, tensor in zip(("weight", "exp_avg", "exp_avg_sq"), table, strict=True):
             unfit = _unfit_for_triton(tensor)
+            if unfit is None and name != "weight" and tensor.dtype != torch.float32:
+                unfit = f"it is {tensor.dtype}"
             if unfit is None and (tensor.device != self._last.device or tensor.shape != table[0].shape):
                 unfit = f"it is of shape {tuple(tensor.shape)} on {tensor.device}"
             if unfit is None and len(tensor) != len(self._last):
                 unfit = f"it has {len(tensor)} rows"
             if unfit is not None:
+                kinds = "float32 or bfloat16" if name == "weight" else "float32"
                 raise ValueError(
-                    f"{name} must be contiguous float32 or bfloat16 of {len(self._last)} rows on {self._last.device}, "
-                    f"but {unfit}"
+                    f"{name} must be contiguous {kinds} of {len(self._last)} rows on {self._last.device}, but {unfit}"
                 )
 
 

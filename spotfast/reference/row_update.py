@@ -11,6 +11,8 @@ read. A row last updated at step s and read again after K steps owes, elementwis
 to first order in eps. Early steps (s < 512), where first order does not do, and all steps with weight decay, where
 there is no closed form, are replayed one by one, and so is everything for betas whose sums do not settle within 256
 steps (r or q too close to 1). What a row owes decays as r^K: at the default betas nothing is left after 160 steps.
+
+Moments may be of a wider type than the weights: all is computed in theirs, and weights are rounded as they are stored.
 """
 
 from __future__ import annotations
@@ -113,7 +115,7 @@ def catch_up(
     a, b = (x.unsqueeze(1) for x in owed.at(last[rows]))
     m, v = exp_avg[rows].double(), exp_avg_sq[rows].double()
     share = torch.where(a > 0, b / a, 1.0)  # a is zero where the learning rate was
-    weight[rows] -= (a * m / (v.sqrt() + eps * share)).to(weight.dtype)
+    weight[rows] -= (a * m / (v.sqrt() + eps * share)).to(exp_avg.dtype)
     _store_moments(exp_avg, exp_avg_sq, rows, m * owed.beta1**missed, v * owed.beta2**missed)
     last[rows] = owed.taken
 
@@ -147,7 +149,7 @@ def update(
     catch_up(weight, exp_avg, exp_avg_sq, last, rows, owed, eps, weight_decay)
     owed.take(learning_rate)
     step = owed.taken
-    gradient = gradient + weight_decay * weight[rows] if weight_decay else gradient
+    gradient = gradient + weight_decay * weight[rows].to(exp_avg.dtype) if weight_decay else gradient
     m = owed.beta1 * exp_avg[rows] + (1 - owed.beta1) * gradient
     v = owed.beta2 * exp_avg_sq[rows] + (1 - owed.beta2) * gradient * gradient
     denominator = v.sqrt() / (1 - owed.beta2**step) ** 0.5 + eps
@@ -183,7 +185,8 @@ class DeferredRows:
         """Take one step."""
         self._check(ids)
         shape = table[0].shape
-        summed = torch.sparse_coo_tensor(ids.unsqueeze(0), gradient, shape, check_invariants=False).coalesce()
+        wide = gradient.to(table[1].dtype)
+        summed = torch.sparse_coo_tensor(ids.unsqueeze(0), wide, shape, check_invariants=False).coalesce()
         rows, values = summed.indices()[0], summed.values()
         update(*table, self._last, rows, values, self._owed, learning_rate, *self._settings)
 
@@ -219,7 +222,8 @@ def _replay(
     # Rows with the most to do first, so that those still at work are always a prefix.
     replayed, order = replayed.sort(descending=True, stable=True)
     rows, start, missed = rows[order], start[order], missed[order]
-    p, m, v = weight[rows], exp_avg[rows], exp_avg_sq[rows]
+    m, v = exp_avg[rows], exp_avg_sq[rows]
+    p = weight[rows].to(m.dtype)
     still = torch.searchsorted(-replayed, -torch.arange(1, int(replayed[0]) + 1, device=rows.device), right=True)
     for k, active in enumerate(still.tolist(), start=1):
         steps = start[:active] + k
@@ -235,7 +239,7 @@ def _replay(
             v[:active] += (1 - owed.beta2) * gradient * gradient
         p[:active] -= step_size * m[:active] / (v[:active].sqrt() / correction2 + eps)
     rest = (missed - replayed).double().unsqueeze(1)
-    weight[rows] = p
+    weight[rows] = p.to(weight.dtype)
     _store_moments(exp_avg, exp_avg_sq, rows, m * owed.beta1**rest, v * owed.beta2**rest)
     last[rows] = owed.taken
 

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from spotfast import backends, recommendation, validation
+from spotfast import backends, device_memory, recommendation, validation
 from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
+from spotfast.ops.tables import MOST_COLUMNS_IN_KERNELS
 from spotfast.optim import DeferredAdam
 from spotfast.recommendation.queries import PredictedQueries, Queries
 from spotfast.recommendation.similarity import most_similar, table_of
@@ -57,8 +58,8 @@ class ImplicitSequenceModel(Model):
             results and, with sparse gradients, does not touch every row at every step).
         use_cuda: train on the GPU; the same as `device="cuda"`.
         sparse: sparse gradients for the built-in tables, always. Otherwise they are used where they are faster, if the
-            results are the same: with the default optimizer, without `l2`, on the CPU, in tables with more rows than
-            3 B L (2 + n), for batches of B sequences of L items and n negatives.
+            results are the same: with the default optimizer, without `l2`, in tables with more rows than 3 B L (2 + n),
+            for batches of B sequences of L items and n negatives.
         random_state: None, an int, a numpy `RandomState` (advanced, not copied) or a `Generator`. The same seed gives
             the same model.
         num_negative_samples: negatives per step for the adaptive hinge loss; the others use one.
@@ -156,12 +157,13 @@ class ImplicitSequenceModel(Model):
         """
         scorer = self._scorer()
         assert self._num_items is not None
-        rows = self._sequences(sequences)
-        items = None
-        if item_ids is not None:
-            items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
-        scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
-        return fresh_array(scores[0] if len(scores) == 1 else scores)
+        rows, items = self._sequences(sequences), None
+        remedy = device_memory.FOR_PREDICTIONS
+        with device_memory.explained(self._device, "the predictions", self._bytes_taken, remedy):
+            if item_ids is not None:
+                items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
+            scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
+            return fresh_array(scores[0] if len(scores) == 1 else scores)
 
     def recommend(
         self,
@@ -249,9 +251,10 @@ class ImplicitSequenceModel(Model):
             return
         assert isinstance(net, SequenceNet) and self._num_items is not None
         large = self._num_items > ROWS_PER_ID * self._batch_size * lookups
-        in_cpp = backends.choose("row_update", self._device) == "native"
+        backend = backends.choose("row_update", self._device)
+        in_engine = backend == "native" or (backend == "triton" and net.embedding_dim <= MOST_COLUMNS_IN_KERNELS)
         for layer in (net.item_embeddings, net.item_biases):
-            layer.sparse = self._sparse or (large and in_cpp and self._l2 == 0)  # type: ignore[assignment]
+            layer.sparse = self._sparse or (large and in_engine and self._l2 == 0)  # type: ignore[assignment]
 
     def _task(self, interactions: Sequences, net: nn.Module) -> SequenceTask:
         assert self._stream_seed is not None and self._num_items is not None

@@ -13,7 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from spotfast import device_memory
 from spotfast.optim import DeferredAdam
+from spotfast.training.optimizer_state import state_bytes
 from spotfast.training.progress import Progress
 
 CHUNK_POSITIONS = 1 << 18  # loaded at once: order and negatives of many batches in one call each
@@ -46,6 +48,9 @@ class AutogradEngine:
 
     Attributes:
         count: the positions per epoch.
+
+    Raises:
+        DeviceMemoryError: if the device has too little memory for gradients and what the optimizer keeps.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class AutogradEngine:
         batch_size: int,
         positions_at_once: int = CHUNK_POSITIONS,
     ) -> None:
+        needed = {"gradients": _gradient_bytes(net), "the optimizer's state": state_bytes(optimizer)[1]}
+        device_memory.require(next(net.parameters()).device, needed, device_memory.FOR_TRAINING)
         self.count = task.count
         self._net = net
         self._optimizer = optimizer
@@ -66,9 +73,11 @@ class AutogradEngine:
     def run(self, epoch: int, progress: Progress, interrupted: threading.Event) -> float:
         """Train for one epoch, as `spotfast.training.loop.Engine` says."""
         self._net.train()
-        losses = self._steps(epoch, progress, interrupted)
-        if isinstance(self._optimizer, DeferredAdam):
-            self._optimizer.flush()
+        try:
+            losses = self._steps(epoch, progress, interrupted)
+        finally:
+            if isinstance(self._optimizer, DeferredAdam):
+                self._optimizer.flush()
         return torch.stack(losses).double().mean().item()  # the one place where the loss leaves the device
 
     def _steps(self, epoch: int, progress: Progress, interrupted: threading.Event) -> list[Tensor]:
@@ -88,3 +97,9 @@ class AutogradEngine:
         loss.backward()
         self._optimizer.step()
         return loss.detach()
+
+
+def _gradient_bytes(net: torch.nn.Module) -> int:
+    """Return the size of the gradients that are still to be allocated; those of rows are small."""
+    by_rows = {id(layer.weight) for layer in net.modules() if getattr(layer, "sparse", False)}
+    return sum(p.nbytes for p in net.parameters() if p.requires_grad and p.grad is None and id(p) not in by_rows)

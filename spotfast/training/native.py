@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from spotfast import backends
+from spotfast import backends, device_memory
 from spotfast.ops.tables import MOST_COLUMNS_IN_KERNELS, EpochResult, Table, UpdateRule
 from spotfast.optim import DeferredAdam
 from spotfast.training import optimizer_state, recognition
@@ -29,6 +29,7 @@ class NativeEngine:
 
     Raises:
         NotRecognisedError: if this engine does not train this; the message says why.
+        DeviceMemoryError: if the device has too little memory for what the optimizer keeps.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class NativeEngine:
                 raise recognition.NotRecognisedError(f"vectors have more than {MOST_COLUMNS_IN_KERNELS} numbers")
         rule = recognition.rule_of(optimizer, self._all_layers)
         optimizer_state.steps_of(optimizer, self._weights)
+        state = optimizer_state.state_bytes(optimizer)[1]
+        device_memory.require(device, {"the optimizer's state": state}, device_memory.FOR_TABLES)
         self._tables(rule)
 
     def _train(self, epoch: Callable[[list[Table], UpdateRule, int], EpochResult], report: Reporter) -> float:

@@ -1,8 +1,9 @@
-"""What an optimizer keeps for a table, read and written in the format of its class."""
+"""What an optimizer keeps for a table: read and written in the format of its class, and how much it is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,11 @@ from torch import Tensor
 from spotfast.ops.tables import UpdateRule
 from spotfast.optim import DeferredAdam
 from spotfast.training.recognition import NotRecognisedError
+
+_WITH_TWO_MOMENTS = (
+    *(torch.optim.Adam, torch.optim.AdamW, torch.optim.SparseAdam),
+    *(torch.optim.NAdam, torch.optim.RAdam, DeferredAdam),
+)
 
 
 def state_of(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor) -> tuple[Tensor, ...]:
@@ -52,6 +58,31 @@ def set_steps(optimizer: torch.optim.Optimizer, rule: UpdateRule, weights: Seque
         _set_step(optimizer, rule, weight, steps)
     if isinstance(optimizer, DeferredAdam):
         optimizer.resume()
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+    """Return the size of what an optimizer has allocated, and of what it is going to allocate at its first step.
+
+    The second is known of torch's usual optimizers and of ours, and 0 for others.
+    """
+    allocated = missing = 0
+    for group in optimizer.param_groups:
+        numbers = _numbers_kept(optimizer, group)
+        for parameter in group["params"]:
+            kept = [value for value in optimizer.state.get(parameter, {}).values() if isinstance(value, Tensor)]
+            allocated += sum(value.nbytes for value in kept)
+            size = max(4, parameter.itemsize) if isinstance(optimizer, DeferredAdam) else parameter.itemsize
+            missing += 0 if kept else numbers * size * parameter.numel()
+    return allocated, missing
+
+
+def _numbers_kept(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> int:
+    """Return how many numbers per weight an optimizer allocates at its first step."""
+    if isinstance(optimizer, _WITH_TWO_MOMENTS):
+        return 3 if group.get("amsgrad") else 2
+    if isinstance(optimizer, torch.optim.SGD):
+        return 1 if group["momentum"] else 0
+    return 1 if isinstance(optimizer, torch.optim.RMSprop) else 0
 
 
 def _set_step(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor, steps: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from kernels_to_launch import image
@@ -39,10 +41,24 @@ def kernel(monkeypatch, installed):
         fn = staticmethod(a_kernel)
 
         def __init__(self):
-            self.compiled = []
+            self.compiled, self.warmed = [], []
+            self.compilation_error = self.loading_error = None
 
         def __getitem__(self, grid):
             return lambda *arguments, **options: self.compiled.append((grid, arguments, options))
+
+        def warmup(self, *arguments, grid, **options):
+            self.warmed.append((grid, arguments, options))
+            if self.compilation_error is not None:
+                raise self.compilation_error
+            return self
+
+        @property
+        def run(self):
+            """Loads what was compiled, the first time."""
+            error, self.loading_error = self.loading_error, None
+            if error is not None:
+                raise error
 
     found = Kernel()
     monkeypatch.setattr(launching, "_functions", {})
@@ -116,6 +132,41 @@ class TestLaunch:
         assert not launching.is_rehearsal()
         launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=32)
         assert len(library.called("cuModuleLoadData")) == len(library.called("cuLaunchKernel")) == 1
+
+    @pytest.mark.usefixtures("library")
+    def test_rehearsal_compiles(self, kernel):
+        """What Triton is to run is compiled as it will be launched; pointers of another alignment are another form."""
+        options = {"BLOCK": 64, "num_warps": 4, "enable_fp_fusion": False}
+        outs = aligned(), aligned(offset=4)
+        with launching.rehearsal():
+            for out in outs:
+                launching.launch(kernel, (7,), out, 1, 2, None, 0.5, 3, BLOCK=64)
+        assert kernel.warmed == [((7,), (out, 1, 2, None, 0.5, 3), options) for out in outs]
+        assert kernel.compiled == []
+        for out in outs:
+            launching.launch(kernel, (7,), out, 1, 2, None, 0.5, 3, BLOCK=64)
+        assert kernel.compiled == kernel.warmed
+        assert len(kernel.warmed) == 2
+
+    @pytest.mark.usefixtures("library")
+    @pytest.mark.parametrize("rehearsed", [False, True])
+    @pytest.mark.parametrize("when", ["compilation_error", "loading_error"])
+    def test_a_kernel_that_triton_cannot_compile(self, kernel, when, rehearsed):
+        """It is missing, each time it is asked for: the reference takes over before anything has changed."""
+        cause = NotImplementedError("no such instruction")
+        setattr(kernel, when, cause)
+        with launching.rehearsal() if rehearsed else contextlib.nullcontext():
+            for number in range(2):
+                with pytest.raises(
+                    KernelMissingError,
+                    match=r"a_kernel cannot run on cuda:0: Triton cannot compile it: .*no such",
+                ) as caught:
+                    launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=64)
+                assert number or caught.value.__cause__ is cause
+        with pytest.raises(KernelMissingError):
+            launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=64)
+        assert kernel.compiled == []
+        assert len(kernel.warmed) == 1
 
     @pytest.mark.usefixtures("without_triton")
     def test_rehearsal_of_a_missing_kernel(self, kernel, library):

@@ -7,6 +7,7 @@ not marked `device_only` on the CPU, in Triton's interpreter: `SPOTFAST_GPU_REHE
 from __future__ import annotations
 
 import copy
+import json
 import os
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from spotfast import backends
 from spotfast.ops.factorization_epoch import (
     LOSSES_OF_RATINGS,
     NegativeSampling,
@@ -57,6 +59,14 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_runtest_logreport(report):
+    """Write down a failure as it happens, for `benchmarks/gpu_check.py`, whose time may be over before the summary."""
+    file = os.environ.get("SPOTFAST_GPU_FAILURES")
+    if file and report.failed:
+        with Path(file).open("a") as failures:
+            failures.write(json.dumps({"name": report.nodeid, "failure": report.longreprtext[-3000:]}) + "\n")
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if REASON in config.stash:
         terminalreporter.line(config.stash[REASON], yellow=True)
@@ -71,7 +81,17 @@ def device():
 @pytest.fixture
 def samples():
     """How many samples a case of many has: few in a rehearsal, where each takes milliseconds."""
-    return 12 if REHEARSAL else 200
+    return 6 if REHEARSAL else 200
+
+
+@pytest.fixture
+def models_on_device(monkeypatch):
+    """The arguments of models that train on the device; in a rehearsal, kernels take the place of the CPU's engines."""
+    if not REHEARSAL:
+        return {"use_cuda": True}
+    for operation, engines in backends.OPERATIONS.items():
+        monkeypatch.setitem(backends.OPERATIONS, operation, engines | {"cpu": engines.get("cuda", engines["cpu"])})
+    return {"device": "cpu"}
 
 
 @pytest.fixture
@@ -133,7 +153,7 @@ def make_problem(
     slots=3,
     sampler="unseen",
     weighted=False,
-    sizes=(40, 100),
+    sizes=(12, 20) if REHEARSAL else (40, 100),
     dtype=torch.float32,
     seed=0,
 ):

@@ -22,7 +22,7 @@ def ids(high, *shape, seed=0):
 
 def gradients(function, leaves, device, **keywords):
     """The result, and the gradients of its sum with fixed weights, on the CPU."""
-    leaves = [leaf.to(device).requires_grad_() for leaf in leaves]
+    leaves = [leaf.to(device, copy=True).requires_grad_() for leaf in leaves]
     result = function(*leaves, **keywords)
     weights = normal(*result.shape, seed=9).to(device)
     result.backward(weights)
@@ -67,16 +67,17 @@ def test_sequence_loss(device, loss, dim, length):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
 @pytest.mark.parametrize("dim", [1, 64, 200])
-def test_row_update(device, dim, weight_decay):
+def test_row_update(device, samples, dim, weight_decay):
     """A few steps: rows are read in between, most of them owing steps."""
+    entries = min(samples, 40)
     finals = []
     for place, backend in ((device, "triton"), (CPU, "reference")):
         table = tuple(tensor.to(place) for tensor in (normal(50, dim), torch.zeros(50, dim), torch.zeros(50, dim)))
         rows = DeferredRows(table[0], (0.9, 0.999), 1e-8, weight_decay, backend=backend)
         for step in range(6):
-            touched = ids(20 + 6 * step, 40, seed=step).to(place)
+            touched = ids(20 + 6 * step, entries, seed=step).to(place)
             rows.catch_up(table, touched)
-            rows.update(table, touched, normal(40, dim, seed=step).to(place), learning_rate=1e-2)
+            rows.update(table, touched, normal(entries, dim, seed=step).to(place), learning_rate=1e-2)
         rows.flush(table)
         finals.append([table[0].cpu(), table[1].cpu(), table[2].sqrt().cpu()])
     close(*finals)

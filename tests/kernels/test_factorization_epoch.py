@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from spotfast import backends
+from spotfast.device_memory import DeviceMemoryError
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
 from spotfast.kernels import epoch_updates, factorization_epoch, factorization_step, schedule
-from spotfast.kernels.epoch_entries import Chunk
+from spotfast.kernels.epoch_entries import BatchRuns, Chunk
 from spotfast.ops.factorization_epoch import LOSSES
 from spotfast.ops.tables import EpochRange
 
@@ -310,11 +311,31 @@ class TestTooLittleMemory:
         cpu.assert_same_bits(case.trained("triton")[0], expected)
         assert asked == [5, 2]
 
+    @pytest.mark.parametrize(("rows", "key"), [(14, 4), (2**31 - 1, 8)])
+    def test_what_sorting_takes_is_counted(self, monkeypatch, rows, key):
+        """All that `find` allocates, and torch's own scratch for a sort: keys and order once more."""
+        runs, allocated = BatchRuns.empty(33, 3, torch.device("cpu")), 0
+
+        def counting(function):
+            def counted(*arguments, **keywords):
+                nonlocal allocated
+                result = function(*arguments, **keywords)
+                allocated += sum(tensor.nbytes for tensor in (result if isinstance(result, tuple) else (result,)))
+                return result
+
+            return counted
+
+        for owner, name in ((torch, "empty"), (torch, "zeros"), (torch, "sort"), (torch.Tensor, "__ne__")):
+            monkeypatch.setattr(owner, name, counting(getattr(owner, name)))
+        runs.find(torch.arange(33, dtype=torch.int32) % 14, 11, rows)
+        counted = BatchRuns.sorting_bytes(33, 11, rows)
+        assert counted == pytest.approx(allocated + 33 * (key + 8), abs=1)  # one comparison fewer than entries
+
     def test_not_even_for_a_batch(self, monkeypatch):
         case = small_epoch()
         before = copy.deepcopy(case)
         assert self.limit(monkeypatch, 0) == []
-        with pytest.raises(RuntimeError, match=r"batches of 5 interactions .* need \d+ MiB .* A smaller batch_size"):
+        with pytest.raises(DeviceMemoryError, match=r"a batch of 5 interactions .*, sorting it .*A smaller batch_size"):
             case.train("triton")
         cpu.assert_same_bits(case, before)
 

@@ -1,4 +1,4 @@
-"""Large catalogues on the CPU: tables with sparse gradients, and the results of dense ones."""
+"""Large catalogues: tables with sparse gradients, and the results of dense ones."""
 
 from __future__ import annotations
 
@@ -70,6 +70,18 @@ def test_without_the_engine_they_are_dense(monkeypatch):
     fitted = model(n_iter=1)
     fitted.fit(sequences(LIMIT + 1))
     assert sparse(fitted) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("backend", "dim", "expected"), [("native", 600, True), ("triton", 512, True), ("triton", 513, False)]
+)
+def test_gradients_are_chosen_alike_on_every_device(monkeypatch, backend, dim, expected):
+    """Where rows are moved by C++ or by kernels, which take vectors of up to 512 numbers."""
+    fitted = model(n_iter=0, embedding_dim=dim)
+    fitted.fit(sequences(LIMIT + 1))
+    monkeypatch.setattr("spotfast.backends.choose", lambda operation, device: backend)
+    fitted._choose_gradients(fitted._net, LENGTH * 3)
+    assert sparse(fitted) == [expected, expected]
 
 
 def test_training_goes_on_from_a_file(tmp_path):

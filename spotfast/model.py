@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,7 +18,7 @@ from spotfast import saving, validation
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
-from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
+from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
 from spotfast.training.history import History
 from spotfast.warnings import PerformanceWarning
 
@@ -184,30 +185,37 @@ class Model:
         raise NotImplementedError
 
     def _initialize(self, num_users: int | None, num_items: int) -> None:
-        """Make the network and the optimizer; the model is unchanged if that fails."""
-        with unadvanced_on_error(self._random_state):
-            seed = draw_stream_seed(self._random_state)
-            net = self._representation
-            if net is None:
-                with torch_seed(seed):
-                    net = self._make_net(num_users, num_items)
-            net = net.to(self._device)
-            self._optimizer = self._make_optimizer(net)
-        self._net, self._stream_seed = net, seed
+        """Make the network and the optimizer, inside `_as_new_on_error`."""
         self._num_users, self._num_items = num_users, num_items
-
-    def _forget(self) -> None:
-        """Undo `_initialize`: the first fit failed before anything was learnt."""
-        self._net = self._optimizer = self._stream_seed = self._num_users = self._num_items = self.id_map = None
+        self._stream_seed = draw_stream_seed(self._random_state)
+        net = self._representation
+        if net is None:
+            with torch_seed(self._stream_seed):
+                net = self._make_net(num_users, num_items)
+        self._net = net.to(self._device)
+        self._optimizer = self._make_optimizer(self._net)
 
     @contextmanager
-    def _unless_failed(self) -> Iterator[None]:
-        """If the block fails before the first epoch is done, the model is as new."""
+    def _as_new_on_error(self) -> Iterator[None]:
+        """If a model gets its network in the block and fails before an epoch is done, undo `_initialize`.
+
+        What was passed in is as before, too: the source of random numbers has not moved on, the module is where it was.
+        """
+        if self._net is not None:
+            yield
+            return
+        rewind, passed_in = rewinder(self._random_state), self._representation
+        first = None if passed_in is None else next(chain(passed_in.parameters(), passed_in.buffers()), None)
+        home = None if first is None else first.device
         try:
             yield
-        except Exception:
+        except BaseException:
             if not self.history:
-                self._forget()
+                self._net = self._optimizer = self._stream_seed = None
+                self._num_users = self._num_items = self.id_map = None
+                rewind()
+                if passed_in is not None and home is not None:
+                    passed_in.to(home)
             raise
 
     def _warn_of_autograd(self, reason: Exception) -> None:

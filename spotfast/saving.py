@@ -98,7 +98,8 @@ def load(
     if representation is not None:
         arguments["representation"] = representation
     model = cls(**arguments)
-    model._initialize(description["num_users"], description["num_items"])
+    with model._as_new_on_error():
+        model._initialize(description["num_users"], description["num_items"])
     assert model._net is not None and model._optimizer is not None
     saved, own = _with_prefix(tensors, "net."), model._net.state_dict()
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:

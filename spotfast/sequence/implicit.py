@@ -126,11 +126,11 @@ class ImplicitSequenceModel(Model):
             TypeError: for anything but sequences.
         """
         self._check_interactions(interactions)
-        if self._net is None:
-            self._initialize(None, interactions.num_items)
-            self.id_map = getattr(interactions, "id_map", None)
-        assert self._net is not None
-        with self._unless_failed():
+        with self._as_new_on_error():
+            if self._net is None:
+                self._initialize(None, interactions.num_items)
+                self.id_map = getattr(interactions, "id_map", None)
+            assert self._net is not None
             train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
 
     def predict(self, sequences: ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:

@@ -228,7 +228,8 @@ SMALL = {"num_users": 9, "num_items": 30, "num_interactions": 200}
     [
         *((generate_sequential, {**SMALL, "order": order}) for order in (1, 3, 9)),
         (generate_popular, {"num_users": 300, "num_items": 400, "num_interactions": 9_000}),
-        (generate_popular, {**SMALL, "popularity_exponent": 10.0}),  # so uneven that the last are drawn at once
+        # So uneven that the last are drawn at once.
+        (generate_popular, {**SMALL, "num_interactions": 250, "popularity_exponent": 10.0}),
         (generate_popular, {**SMALL, "num_interactions": 9 * 29}),
         (generate_popular, {"num_users": 50, "num_items": 9, "num_interactions": 3}),
     ],

@@ -326,8 +326,8 @@ py::tuple py_factorization_epoch(TableArrays users, TableArrays items, const Arr
 }
 
 py::tuple py_pooling_epoch(TableArrays items, const Array<int32_t>& sequences, int64_t start, int64_t slots,
-                           uint64_t seed, uint32_t epoch, int64_t batch_size, Loss loss, RuleKind rule,
-                           const RuleSettings& rule_settings, int threads, const py::function& report) {
+                           int64_t num_items, uint64_t seed, uint32_t epoch, int64_t batch_size, Loss loss,
+                           RuleKind rule, const RuleSettings& rule_settings, int threads, const py::function& report) {
     const TableView table = table_view(items);
     const SequencesView view{sequences.data(), start, sequences.shape(0), sequences.shape(1)};
     const EpochSettings settings{seed, epoch, batch_size, loss, rule, rule_settings, threads};
@@ -335,7 +335,7 @@ py::tuple py_pooling_epoch(TableArrays items, const Array<int32_t>& sequences, i
     EpochResult result;
     {
         py::gil_scoped_release release;
-        result = pooling_epoch(table, view, slots, settings, std::ref(python_report));
+        result = pooling_epoch(table, view, slots, num_items, settings, std::ref(python_report));
     }
     python_report.rethrow();
     return py::make_tuple(result.loss, result.batches);
@@ -377,9 +377,9 @@ void def_training(py::module_& m) {
           py::arg("thresholds").noconvert(), py::arg("seed"), py::arg("epoch"), py::arg("batch_size"), py::arg("loss"),
           py::arg("rule"), py::arg("rule_settings"), py::arg("threads"), py::arg("report"));
     m.def("pooling_epoch", &py_pooling_epoch, py::kw_only(), py::arg("items").noconvert(),
-          py::arg("sequences").noconvert(), py::arg("start"), py::arg("slots"), py::arg("seed"), py::arg("epoch"),
-          py::arg("batch_size"), py::arg("loss"), py::arg("rule"), py::arg("rule_settings"), py::arg("threads"),
-          py::arg("report"));
+          py::arg("sequences").noconvert(), py::arg("start"), py::arg("slots"), py::arg("num_items"), py::arg("seed"),
+          py::arg("epoch"), py::arg("batch_size"), py::arg("loss"), py::arg("rule"), py::arg("rule_settings"),
+          py::arg("threads"), py::arg("report"));
 }
 
 AdamTable adam_table(Array<float>& weights, Array<float>& first, Array<float>& second) {

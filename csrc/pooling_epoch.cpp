@@ -20,11 +20,11 @@ constexpr int32_t kPadding = 0;
 template <class Rule>
 class PoolingEpoch {
   public:
-    PoolingEpoch(const TableView& items, const SequencesView& sequences, int64_t slots, const EpochSettings& settings,
-                 Rule rule)
+    PoolingEpoch(const TableView& items, const SequencesView& sequences, int64_t slots, int64_t num_items,
+                 const EpochSettings& settings, Rule rule)
         : settings_(settings),
           sequences_(sequences),
-          num_items_(items.rows),
+          num_items_(num_items),
           slots_(slots),
           candidates_(1 + slots),
           length_(sequences.length),
@@ -222,10 +222,10 @@ class PoolingEpoch {
 
 }  // namespace
 
-EpochResult pooling_epoch(const TableView& items, const SequencesView& sequences, int64_t slots,
+EpochResult pooling_epoch(const TableView& items, const SequencesView& sequences, int64_t slots, int64_t num_items,
                           const EpochSettings& settings, const Report& report) {
     return with_rule(settings.rule, settings.rule_settings, items.dim, [&](auto rule) {
-        return PoolingEpoch<decltype(rule)>(items, sequences, slots, settings, std::move(rule)).run(report);
+        return PoolingEpoch<decltype(rule)>(items, sequences, slots, num_items, settings, std::move(rule)).run(report);
     });
 }
 

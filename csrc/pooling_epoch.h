@@ -16,8 +16,8 @@ struct SequencesView {
     int64_t start, count, length;
 };
 
-// Trains in place; negatives are uniform over 1 .. rows - 1, `slots` for every step.
-EpochResult pooling_epoch(const TableView& items, const SequencesView& sequences, int64_t slots,
+// Trains in place; negatives are uniform over 1 .. num_items - 1, `slots` for every step. The table may have more rows.
+EpochResult pooling_epoch(const TableView& items, const SequencesView& sequences, int64_t slots, int64_t num_items,
                           const EpochSettings& settings, const Report& report);
 
 }  // namespace spotfast

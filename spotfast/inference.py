@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from spotfast import hooks
 from spotfast.layers import TABLES
 
 
@@ -32,8 +33,8 @@ def vectors_of(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor
         lookup: a function from ids (N,) to vectors (N, D), for layers of other kinds.
         ids: int64 tensor of shape (N,).
     """
-    hooked = layer._forward_hooks or layer._forward_pre_hooks
-    if isinstance(layer, nn.Embedding) and type(layer) in TABLES and layer.max_norm is None and not hooked:
+    seen = hooks.see_calls_of(layer)
+    if isinstance(layer, nn.Embedding) and type(layer) in TABLES and layer.max_norm is None and not seen:
         return layer.weight.detach(), ids
     return lookup(ids).contiguous(), torch.arange(len(ids), device=ids.device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
-from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, torch_seed, unadvanced_on_error
+from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
 from spotfast.training.history import History
 from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
@@ -189,20 +190,18 @@ class Model:
         raise NotImplementedError
 
     def _initialize(self, num_users: int | None, num_items: int) -> None:
-        """Make the network and the optimizer; the model is unchanged if that fails."""
+        """Make the network and the optimizer, inside `_as_new_on_error`."""
         _require_device(f"device={str(self._device)!r}", self._device)
-        with unadvanced_on_error(self._random_state):
-            seed = draw_stream_seed(self._random_state)
-            net = self._representation
-            if net is None:
-                with torch_seed(seed):
-                    net = self._make_net(num_users, num_items)
-            moments = 2 * sum(parameter.nbytes for parameter in net.parameters())
-            further = {"Adam's moments": moments} if self._optimizer_func is None else {}
-            net = device_memory.moved(net, self._device, further)
-            self._optimizer = self._make_optimizer(net)
-        self._net, self._stream_seed = net, seed
         self._num_users, self._num_items = num_users, num_items
+        self._stream_seed = draw_stream_seed(self._random_state)
+        net = self._representation
+        if net is None:
+            with torch_seed(self._stream_seed):
+                net = self._make_net(num_users, num_items)
+        moments = 2 * sum(parameter.nbytes for parameter in net.parameters())
+        further = {"Adam's moments": moments} if self._optimizer_func is None else {}
+        self._net = device_memory.moved(net, self._device, further)
+        self._optimizer = self._make_optimizer(self._net)
 
     def _bytes_taken(self) -> dict[str, int]:
         """Return the size of the model."""
@@ -210,19 +209,27 @@ class Model:
         state = state_bytes(self._optimizer)[0]
         return {"weights": device_memory.weight_bytes(self._net), "the optimizer's state": state}
 
-    def _forget(self) -> None:
-        """Undo `_initialize`: the first fit failed before anything was learnt."""
-        self._net = self._optimizer = self._stream_seed = self._num_users = self._num_items = self.id_map = None
-
     @contextmanager
-    def _unless_failed(self) -> Iterator[None]:
-        """If the block, which trains, fails before the first epoch is done, the model is as new."""
+    def _as_new_on_error(self) -> Iterator[None]:
+        """If a model gets its network in the block and fails before an epoch is done, undo `_initialize`.
+
+        What was passed in is as before, too: the source of random numbers has not moved on, the module is where it was.
+        """
+        if self._net is not None:
+            yield
+            return
+        rewind, passed_in = rewinder(self._random_state), self._representation
+        first = None if passed_in is None else next(chain(passed_in.parameters(), passed_in.buffers()), None)
+        home = None if first is None else first.device
         try:
-            with device_memory.explained(self._device, "training", self._bytes_taken, device_memory.FOR_TRAINING):
-                yield
-        except Exception:
+            yield
+        except BaseException:
             if not self.history:
-                self._forget()
+                self._net = self._optimizer = self._stream_seed = None
+                self._num_users = self._num_items = self.id_map = None
+                rewind()
+                if passed_in is not None and home is not None:
+                    passed_in.to(home)
             raise
 
     def _warn_of_autograd(self, reason: Exception) -> None:

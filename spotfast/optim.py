@@ -66,6 +66,10 @@ class DeferredAdam(torch.optim.Optimizer):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, whose layers get hooks, got {type(module).__name__}")
         validation.real("lr", lr, 0.0)
+        if not isinstance(betas, tuple | list):
+            raise TypeError(f"betas must be two decay rates in [0, 1), got {betas!r}")
+        if len(betas) != 2:
+            raise ValueError(f"betas must be two decay rates in [0, 1), got {betas!r}")
         for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
             validation.real(name, beta, 0.0, 1.0 - 1e-12)
         validation.real("eps", eps, 0.0, exclude_low=True)

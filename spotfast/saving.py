@@ -98,7 +98,8 @@ def load(
     if representation is not None:
         arguments["representation"] = representation
     model = cls(**arguments)
-    model._initialize(description["num_users"], description["num_items"])
+    with model._as_new_on_error():
+        model._initialize(description["num_users"], description["num_items"])
     assert model._net is not None and model._optimizer is not None
     saved, own = _with_prefix(tensors, "net."), model._net.state_dict()
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
@@ -137,10 +138,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _optimizer_state(
     description: dict[str, Any], tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, path: Path
 ) -> dict[str, Any]:
-    if type(optimizer).__name__ != description["class"]:
-        raise ValueError(
-            f"optimizer_func must return a {description['class']} for {path}, got a {type(optimizer).__name__}"
-        )
+    saved, own = description["class"], type(optimizer).__name__
+    # Which of these two is the default depends on the network's layers; they keep the same, in one format.
+    if own != saved and not {own, saved} <= {"Adam", "DeferredAdam"}:
+        raise ValueError(f"optimizer_func must return a {saved} for {path}, got a {own}")
     state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in description["state"].items()}
     for name, tensor in _with_prefix(tensors, "optimizer.").items():
         index, key = name.split(".", 1)

@@ -5,8 +5,9 @@ Nothing here touches numpy's or torch's global generators.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,18 +46,21 @@ def integers(source: RandomSource, high: int, size: Any = None) -> Any:
     return source.integers(0, high, size, dtype=np.int64)
 
 
+def rewinder(source: RandomSource) -> Callable[[], None]:
+    """Return a function that puts the source back into the state that it has now."""
+    if isinstance(source, np.random.RandomState):
+        return partial(source.set_state, source.get_state())
+    return partial(setattr, source.bit_generator, "state", source.bit_generator.state)
+
+
 @contextmanager
 def unadvanced_on_error(source: RandomSource) -> Iterator[None]:
     """Put the source back into its state if the block raises."""
-    generator = source if isinstance(source, np.random.RandomState) else None
-    state: Any = source.get_state() if generator else source.bit_generator.state  # type: ignore[union-attr]
+    rewind = rewinder(source)
     try:
         yield
     except BaseException:
-        if generator:
-            generator.set_state(state)
-        else:
-            source.bit_generator.state = state  # type: ignore[union-attr]
+        rewind()
         raise
 
 

@@ -41,6 +41,16 @@ class TestMain:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"spotfast {spotfast.__version__}\n", "")
 
+    def test_nobody_reads_to_the_end(self):
+        """As `| head -1` does: no traceback."""
+        code = "import sys\nfrom spotfast.cli import doctor\nfrom spotfast.cli.main import main\n"
+        code += "doctor.run = lambda options: print('a line\\n' * 100_000) or 0\nsys.exit(main(['doctor']))"
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"a line\n"
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
+
     def test_version_and_help_do_not_wait_for_torch(self, run_python):
         code = "import sys\nfrom spotfast.cli.main import main\n"
         code += "try:\n    main(['{}'])\nexcept SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"

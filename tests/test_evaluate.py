@@ -253,6 +253,7 @@ class TestBadInput:
         [
             ({"metrics": ["mrr", "mpr"]}, ValueError, r"metrics must be one of 'mrr', .*, got 'mpr'"),
             ({"metrics": []}, ValueError, "metrics must name at least one of 'mrr'"),
+            ({"metrics": None}, TypeError, "metrics must be a name or several, of 'mrr', .*, got None"),
             ({"k": 0}, ValueError, "k must be an integer of at least 1, got 0"),
             ({"k": 1.5}, TypeError, "k must be an integer"),
             ({"k": []}, ValueError, "k must be an integer or a sequence of at least one"),

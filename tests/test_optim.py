@@ -151,6 +151,7 @@ def check_copies(duplicate, sparse, _):
     [
         ({"lr": -1.0}, "lr"),
         ({"betas": (1.0, 0.9)}, r"betas\[0\]"),
+        ({"betas": (0.9,)}, r"betas must be two decay rates in \[0, 1\), got \(0.9,\)"),
         ({"betas": (0.9, -0.1)}, r"betas\[1\]"),
         ({"eps": 0.0}, "eps"),
         ({"weight_decay": float("nan")}, "weight_decay"),
@@ -159,6 +160,11 @@ def check_copies(duplicate, sparse, _):
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         DeferredAdam(nn.Embedding(2, 2, sparse=True), **arguments)
+
+
+def test_one_beta():
+    with pytest.raises(TypeError, match=r"betas must be two decay rates in \[0, 1\), got 0.9"):
+        DeferredAdam(nn.Embedding(2, 2, sparse=True), betas=0.9)
 
 
 @pytest.fixture(params=["native", "reference"])

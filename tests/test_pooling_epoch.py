@@ -59,10 +59,23 @@ def copied(own):
     return Table(vectors, biases, tuple(states[:half]), tuple(states[half:]))
 
 
-def run(own, rule, *, backend="native", data=None, loss="bpr", slots=1, batch_size=8, epoch=0, steps=0, **others):
+def run(
+    own,
+    rule,
+    *,
+    backend="native",
+    data=None,
+    loss="bpr",
+    slots=1,
+    num_items=ITEMS,
+    batch_size=8,
+    epoch=0,
+    steps=0,
+    **others,
+):
     data = sequences(21) if data is None else data
     at = EpochRange(5, epoch, batch_size, steps)
-    return pooling_epoch(own, data, slots, loss, rule, at, backend=backend, **others)
+    return pooling_epoch(own, data, slots, num_items, loss, rule, at, backend=backend, **others)
 
 
 def assert_close(own, other, tolerance=2e-5):
@@ -140,6 +153,17 @@ def test_both_builds(monkeypatch):
     assert_close(fast, baseline)
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_rows_beyond_the_items_are_left_alone(backend):
+    rule, data = RULES["adam"], sequences(21).clamp(max=11)
+    own = table(rule)
+    before = copied(own)
+    run(own, rule, data=data, num_items=12, backend=backend, loss="adaptive_hinge", slots=4)
+    for after, old in zip(parts(own), parts(before), strict=True):
+        assert torch.equal(after[12:], old[12:])
+        assert not torch.equal(after[1:12], old[1:12])
+
+
 def test_parts_of_an_epoch_are_the_epoch():
     rule, data = RULES["adam"], sequences(32)
     whole, halves = table(rule), table(rule)
@@ -182,6 +206,9 @@ def test_report_ends_it_between_two_batches(monkeypatch):
     [
         ({"loss": "warp"}, "loss must be one of"),
         ({"slots": 0}, "slots must be"),
+        ({"num_items": 1}, "num_items must be"),
+        ({"num_items": ITEMS + 1}, rf"num_items must be an integer .*{ITEMS}.*got {ITEMS + 1}"),
+        ({"num_items": 7, "data": torch.full((2, 3), 7, dtype=torch.int32)}, r"sequences must be in \[0, 7\).*7"),
         ({"batch_size": 0}, "at.batch_size must be"),
         ({"data": torch.zeros(2, 3)}, r"sequences must be contiguous int32 of shape \(n, L\).*torch.float32"),
         ({"data": torch.zeros(0, 3, dtype=torch.int32)}, r"got torch.int32 of shape \(0, 3\)"),

@@ -12,6 +12,8 @@ import pytest
 import torch
 from models_to_train import DIM, ITEMS, LOSSES, OPTIMIZERS, USERS, data, fitted, made, weights_of
 from torch import nn
+from torch.nn.modules import module as modules
+from torch.optim import optimizer as optimizers
 
 import spotfast
 from spotfast import backends
@@ -223,6 +225,30 @@ class TestNotRecognised:
     @pytest.mark.parametrize("reason", OTHER_OPTIMIZERS)
     def test_optimizers(self, reason):
         self.fit_with_one_warning(reason, optimizer_func=OTHER_OPTIMIZERS[reason])
+
+    @pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # the inputs are ids
+    @pytest.mark.parametrize(
+        ("register", "what"),
+        [
+            (modules.register_module_forward_hook, "modules"),
+            (modules.register_module_forward_pre_hook, "modules"),
+            (modules.register_module_full_backward_hook, "modules"),
+            (modules.register_module_full_backward_pre_hook, "modules"),
+            (optimizers.register_optimizer_step_pre_hook, "optimizers"),
+            (optimizers.register_optimizer_step_post_hook, "optimizers"),
+        ],
+    )
+    def test_hooks_of_all(self, register, what):
+        seen = []
+        handle = register(lambda subject, *arguments: seen.append(type(subject)))
+        try:
+            self.fit_with_one_warning(f"torch has hooks on all {what}")
+        finally:
+            handle.remove()
+        assert (torch.optim.Adam if what == "optimizers" else BilinearNet) in seen
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fitted()
 
     def test_momentum_of_sparse_gradients(self):
         optimizer = OPTIMIZERS["SGD with momentum"]["optimizer_func"]

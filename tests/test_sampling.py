@@ -27,12 +27,29 @@ def test_distribution(make):
     assert np.array_equal(sample_items(10, 5000, make(3)), drawn)
 
 
-@pytest.mark.parametrize("shape", [5, (5,), [5, 2], (), (0, 3)])
+@pytest.mark.parametrize("shape", [5, (5,), [5, 2], (), (0, 3), np.array([2, 2]), np.array(4), np.int64(4)])
 def test_shapes(shape):
     drawn = sample_items(1, shape)
     assert isinstance(drawn, np.ndarray)
     assert drawn.shape == (shape if isinstance(shape, tuple) else tuple(np.atleast_1d(shape)))
     assert not drawn.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [
+        (-1, ValueError),
+        ((2, -1), ValueError),
+        (2.0, TypeError),
+        ("2", TypeError),
+        (np.array([2.5]), TypeError),
+        (np.ones((2, 2), int), ValueError),
+        (None, TypeError),
+    ],
+)
+def test_bad_shapes(shape, error):
+    with pytest.raises(error, match="shape must be"):
+        sample_items(3, shape)
 
 
 @pytest.mark.parametrize(

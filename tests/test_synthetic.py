@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -217,3 +218,26 @@ class TestPopular:
         assert repr(data) == "<Interactions dataset (138493 users x 26745 items x 20000263 interactions)>"
         assert len(pairs(data)) == len(data)
         assert np.bincount(data.item_ids, minlength=26_745)[1:].min() > 0
+
+
+SMALL = {"num_users": 9, "num_items": 30, "num_interactions": 200}
+
+
+@pytest.mark.parametrize(
+    ("generate", "arguments"),
+    [
+        *((generate_sequential, {**SMALL, "order": order}) for order in (1, 3, 9)),
+        (generate_popular, {"num_users": 300, "num_items": 400, "num_interactions": 9_000}),
+        # So uneven that the last are drawn at once.
+        (generate_popular, {**SMALL, "num_interactions": 250, "popularity_exponent": 10.0}),
+        (generate_popular, {**SMALL, "num_interactions": 9 * 29}),
+        (generate_popular, {"num_users": 50, "num_items": 9, "num_interactions": 3}),
+    ],
+)
+def test_the_same_without_numba(generate, arguments, monkeypatch):
+    expected = generate(**arguments, random_state=4)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "spotfast.parallel.synthetic")
+    made = generate(**arguments, random_state=4)
+    for name in ("user_ids", "item_ids", "ratings", "timestamps"):
+        np.testing.assert_array_equal(getattr(made, name), getattr(expected, name), strict=True)

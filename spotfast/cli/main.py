@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `python -m spotfast`. Default: the arguments of this process.
 
     Returns:
-        The exit status: 0, 1 if the command could not do its work, 130 after an interrupt.
+        The exit status: 0, 1 if the command could not do its work or nobody read its output, 130 after an interrupt.
 
     Raises:
         SystemExit: with status 2 for arguments that are wrong, 0 after `--help` and `--version`.
@@ -38,7 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser(given).parse_args(given)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()  # here, if nobody reads it any longer, and not when the interpreter ends
+        return status
+    except BrokenPipeError:
+        if options.command == "run":  # the script's, as all that it raises
+            raise
+        # As the `signal` module's documentation has it: what is left to be written goes where it troubles nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except CommandError as error:
         print(f"spotfast {options.command}: {error}", file=sys.stderr)
         return 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spotfast import seeding, validation
+from spotfast import backends, seeding, validation
 from spotfast.interactions import Interactions
 from spotfast.seeding import RandomSource, RandomStateLike
 
@@ -67,10 +69,8 @@ def generate_sequential(
             users = source.integers(0, num_users, count, dtype=np.int32)
         uniform = source.random_sample(count) if isinstance(source, np.random.RandomState) else source.random(count)
         state = seeding.integers(source, num_items - 1, order)
-    from spotfast.parallel.synthetic import markov_chain
-
     items = np.empty(count, np.int32)
-    markov_chain(cumulative, uniform, state, items)
+    _loops().markov_chain(cumulative, uniform, state, items)
     items += 1  # 0 is padding
     return Interactions(
         np.sort(users),
@@ -140,6 +140,13 @@ def generate_popular(
     )
 
 
+def _loops() -> ModuleType:
+    """Return the inner loops: compiled, as ranks are where Numba is there; else in numpy, with the same results."""
+    if backends.choose("ranks") == "numba":
+        return importlib.import_module("spotfast.parallel.synthetic")
+    return importlib.import_module("spotfast.reference.synthetic")
+
+
 def _transitions(source: RandomSource, size: int, concentration: float) -> NDArray[np.float64]:
     """Draw the probabilities P[i, j] that j follows i, and scale rows and columns in turns."""
     drawn: Any = source.dirichlet(np.repeat(concentration, size), size)
@@ -175,12 +182,10 @@ def _activity(rng: np.random.Generator, users: int, total: int, most: int, sprea
 
 def _distinct(rng: np.random.Generator, counts: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.int32]:
     """Draw distinct positions for each user, in proportion to their weights."""
-    from spotfast.parallel.synthetic import distinct_items
-
     indptr = np.concatenate([[0], np.cumsum(counts)])
     positions = np.empty(indptr[-1], np.int32)
     seeds = rng.integers(0, 2**64, len(counts), dtype=np.uint64)
-    distinct_items(indptr, weights, np.cumsum(weights), seeds, positions)
+    _loops().distinct_items(indptr, weights, np.cumsum(weights), seeds, positions)
     return positions
 
 

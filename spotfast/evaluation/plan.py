@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,9 +47,12 @@ class Plan:
 
         Raises:
             ValueError: for unknown names, no metric or cut-off at all, and cut-offs below 1.
-            TypeError: for cut-offs that are not integers.
+            TypeError: for metrics that are no names, and cut-offs that are not integers.
         """
-        names = [names] if isinstance(names, str) else list(names)
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, Iterable):
+            raise TypeError(f"metrics must be a name or several, of {', '.join(map(repr, allowed))}, got {names!r}")
+        names = list(names)
         if not names:
             raise ValueError(f"metrics must name at least one of {', '.join(map(repr, allowed))}, got none")
         for name in names:

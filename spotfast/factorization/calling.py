@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from spotfast import hooks
 from spotfast.factorization.representations import BilinearNet
 from spotfast.network_errors import explained
 
 
 def is_plain_bilinear(net: nn.Module) -> bool:
     """Tell whether the network is a `BilinearNet` whose `forward` nobody has replaced or hooked into."""
-    replaced = "forward" in vars(net)
-    return type(net) is BilinearNet and not (replaced or net._forward_hooks or net._forward_pre_hooks)
+    return type(net) is BilinearNet and "forward" not in vars(net) and not hooks.see_calls_of(net)
 
 
 def pair_scores(net: nn.Module, users: Tensor, items: Tensor) -> Tensor:

@@ -41,12 +41,14 @@ class FactorizationModel(Model):
             TypeError: for anything but `Interactions`.
         """
         self._check_interactions(interactions)
-        if self._net is None:
-            self._initialize(interactions.num_users, interactions.num_items)
-            self.id_map = interactions.id_map
-        assert self._net is not None
-        with self._unless_failed():
-            train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
+        with self._as_new_on_error():
+            if self._net is None:
+                self._initialize(interactions.num_users, interactions.num_items)
+                self.id_map = interactions.id_map
+            assert self._net is not None
+            remedy = device_memory.FOR_TRAINING
+            with device_memory.explained(self._device, "training", self._bytes_taken, remedy):
+                train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
 
     def predict(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
         """Predict scores of users for items.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spotfast import validation
+from spotfast import hooks, validation
 from spotfast.layers import TABLES, BloomEmbedding, ScaledEmbedding, ZeroEmbedding
 from spotfast.ops.bilinear import bilinear
 
@@ -121,6 +121,8 @@ def _as_rows(vectors: Tensor) -> Tensor:
 
 def _plain_tables(*layers: nn.Module) -> list[nn.Embedding]:
     """Those of the layers that are float32 tables on a GPU and nothing but that, as sparse as the first of them."""
+    if hooks.on_all_modules():
+        return []
     tables = [
         layer
         for layer in layers
@@ -128,7 +130,7 @@ def _plain_tables(*layers: nn.Module) -> list[nn.Embedding]:
         and layer.weight.device.type == ONE_KERNEL
         and type(layer) in TABLES
         and (layer.padding_idx, layer.max_norm, layer.scale_grad_by_freq) == (None, None, False)
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+        and not any(getattr(layer, name) for name in hooks.OF_MODULES)
         and layer.weight.dtype == torch.float32
         and layer.weight.is_contiguous()
     ]

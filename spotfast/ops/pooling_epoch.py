@@ -21,6 +21,7 @@ def pooling_epoch(
     items: Table,
     sequences: Tensor,
     slots: int,
+    num_items: int,
     loss: str,
     rule: UpdateRule,
     at: EpochRange,
@@ -36,13 +37,14 @@ def pooling_epoch(
 
         mean over all steps that are not padding of loss(score of the item that follows, scores of the negatives)
 
-    is what the rule takes a step on, as `spotfast.ops.factorization_epoch` does. Negatives are uniform over all items
-    but padding: those of step t of the sequence at a position are its slots from `t * slots` on.
+    is what the rule takes a step on, as `spotfast.ops.factorization_epoch` does. Negatives are uniform over 1 ..
+    num_items - 1: those of step t of the sequence at a position are its slots from `t * slots` on.
 
     Args:
         items: the table of items; row 0 is padding, and has no gradient.
         sequences: int32 (n, L), n >= 1, contiguous, in the order of the epoch; 0 is padding.
         slots: negatives per step.
+        num_items: items are below it, padding included; at least 2, at most the rows of `items`.
         loss: one of `LOSSES`.
         rule: the update rule.
         at: which epoch, and its batches.
@@ -61,11 +63,12 @@ def pooling_epoch(
     tables.check_rule(rule)
     tables.check_range(at)
     tables.check_table("items", items, items.vectors.shape[1], rule)
-    _check_sequences(sequences, len(items.vectors), slots, at)
+    validation.integer("num_items", num_items, 2, len(items.vectors))
+    _check_sequences(sequences, num_items, slots, at)
     check_range(start, start + len(sequences), 2**63 // (slots * sequences.shape[1]))
     backend = backends.choose("pooling_epoch", items.vectors.device, backend)
     if backend == "reference":
-        losses = reference.pooling_epoch(items, sequences, slots, loss, rule, at, start, report)
+        losses = reference.pooling_epoch(items, sequences, slots, num_items, loss, rule, at, start, report)
         return EpochResult(sum(losses) / len(losses), len(losses))
     native = backends.native()
     mean, batches = native.pooling_epoch(
@@ -73,6 +76,7 @@ def pooling_epoch(
         sequences=sequences.numpy(),
         start=start,
         slots=slots,
+        num_items=num_items,
         seed=at.seed,
         epoch=at.epoch,
         batch_size=at.batch_size,
@@ -93,5 +97,5 @@ def _check_sequences(sequences: Tensor, num_items: int, slots: int, at: EpochRan
         )
     lowest, highest = int(sequences.min()), int(sequences.max())
     if lowest < 0 or highest >= num_items:
-        raise ValueError(f"sequences must be in [0, {num_items}), the rows of items, got {lowest} .. {highest}")
+        raise ValueError(f"sequences must be in [0, {num_items}), below num_items, got {lowest} .. {highest}")
     tables.check_batches(at, len(sequences), sequences.shape[1] * (1 + slots))

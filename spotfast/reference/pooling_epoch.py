@@ -20,6 +20,7 @@ def pooling_epoch(
     items: Table,
     sequences: Tensor,
     slots: int,
+    num_items: int,
     loss: str,
     rule: UpdateRule,
     at: EpochRange,
@@ -33,7 +34,7 @@ def pooling_epoch(
     """
     leaves = [parameter.detach().requires_grad_() for parameter in (items.vectors, items.biases)]
     step = dense_steps.stepper(rule, leaves, [items.vector_states, items.bias_states], at.steps)
-    length, num_items = sequences.shape[1], len(items.vectors)
+    length = sequences.shape[1]
     losses = []
     for first in range(0, len(sequences), at.batch_size):
         batch = sequences[first : first + at.batch_size].long()

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from spotfast import backends, losses
 from spotfast.ops.sequence_loss import sequence_loss
-from spotfast.sequence.calling import is_built_in, represent, training_scores
+from spotfast.sequence.calling import represent, training_scores
+from spotfast.sequence.gradients import plain_tables
 from spotfast.sequence.representations import MixtureLSTMNet, SequenceNet
 from spotfast.sequence_interactions import PADDING_IDX
-from spotfast.training import recognition
 
 BatchLoss = Callable[[Tensor, Tensor], Tensor]  # of sequences (B, L) and negatives (B, L, n)
 
@@ -74,13 +74,10 @@ def tables_of(net: nn.Module) -> tuple[nn.Embedding, nn.Embedding] | None:
 
     None for mixtures of tastes, for anyone's network, and for tables that do more than to be looked up.
     """
-    if not is_built_in(net) or isinstance(net, MixtureLSTMNet):
+    tables = plain_tables(net)
+    if tables is None or isinstance(net, MixtureLSTMNet):
         return None
-    layers: dict[str, nn.Module] = {"item_embeddings": net.item_embeddings, "item_biases": net.item_biases}
-    try:
-        vectors, biases = recognition.require_plain(net, type(net), layers)
-    except recognition.NotRecognisedError:
-        return None
+    vectors, biases = tables
     # A padding row has no gradient: with the mask, and with negatives that never are padding, it would not get one.
     padding = {vectors.padding_idx, biases.padding_idx} <= {None, PADDING_IDX}
     shapes = biases.embedding_dim == 1 and len(vectors.weight) == len(biases.weight)

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from spotfast import hooks
 from spotfast.network_errors import explained
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 
@@ -16,8 +17,7 @@ METHODS = {"forward", "user_representation", "score_candidates"}
 
 def is_built_in(net: nn.Module) -> TypeGuard[SequenceNet]:
     """Tell whether the network is one of ours whose methods nobody has replaced or hooked into."""
-    changed = METHODS.intersection(vars(net)) or net._forward_hooks or net._forward_pre_hooks
-    return type(net) in BUILT_IN and not changed
+    return type(net) in BUILT_IN and not METHODS.intersection(vars(net)) and not hooks.see_calls_of(net)
 
 
 def represent(net: nn.Module, sequences: Tensor) -> tuple[Tensor, Tensor]:

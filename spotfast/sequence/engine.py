@@ -41,10 +41,6 @@ class PoolingEngine(NativeEngine):
         for name, layer in (("item_embeddings", vectors), ("item_biases", biases)):
             if layer.padding_idx != PADDING_IDX:
                 raise recognition.NotRecognisedError(f"{name} has padding_idx={layer.padding_idx}")
-        if vectors.num_embeddings != task.num_items:  # negatives are drawn from all rows
-            raise recognition.NotRecognisedError(
-                f"the table of items has {vectors.num_embeddings} rows for {task.num_items} items"
-            )
         super().__init__("pooling_epoch", optimizer, [(vectors, biases)])
         if recognition.rule_of(optimizer, (vectors, biases)).name == "sparse_adam":
             raise recognition.NotRecognisedError("SparseAdam moves other rows with other engines")
@@ -65,6 +61,7 @@ class PoolingEngine(NativeEngine):
                     tables[0],
                     torch.from_numpy(sequences),
                     self._task.slots,
+                    self._task.num_items,
                     self._task.loss_name,
                     rule,
                     EpochRange(self._task.seed, epoch, self._batch_size, steps + batches),

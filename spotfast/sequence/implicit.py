@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,15 +10,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from spotfast import backends, device_memory, recommendation, validation
+from spotfast import device_memory, recommendation, validation
 from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
-from spotfast.ops.tables import MOST_COLUMNS_IN_KERNELS
 from spotfast.optim import DeferredAdam
 from spotfast.recommendation.queries import PredictedQueries, Queries
 from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.seeding import RandomStateLike
 from spotfast.sequence.batch_loss import make_batch_loss
 from spotfast.sequence.engine import PoolingEngine
+from spotfast.sequence.gradients import plain_tables, sparse_where_faster
 from spotfast.sequence.queries import FIRST_ITEM, SequenceQueries, item_lookup
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 from spotfast.sequence.scoring import Scorer, make_scorer
@@ -33,7 +34,6 @@ NETWORKS: dict[str, type[SequenceNet]] = {
     "mixture": MixtureLSTMNet,
 }
 CHECKED_AT_ONCE = 1 << 16  # sequences
-ROWS_PER_ID = 3  # of a table, per id that a batch looks up: with more, sparse gradients are faster than dense ones
 
 
 class ImplicitSequenceModel(Model):
@@ -57,9 +57,10 @@ class ImplicitSequenceModel(Model):
             `fit`. Default: dense Adam (`spotfast.optim.DeferredAdam` with built-in networks, which gives the same
             results and, with sparse gradients, does not touch every row at every step).
         use_cuda: train on the GPU; the same as `device="cuda"`.
-        sparse: sparse gradients for the built-in tables, always. Otherwise they are used where they are faster, if the
-            results are the same: with the default optimizer, without `l2`, in tables with more rows than 3 B L (2 + n),
-            for batches of B sequences of L items and n negatives.
+        sparse: sparse gradients for the built-in tables, always. Otherwise `fit` uses them where they are faster, if
+            the results are the same: in built-in networks, by name or passed in, with the default optimizer, without
+            `l2`, in tables with more rows than 3 B L (2 + n), for batches of B sequences of L items and n
+            negatives.
         random_state: None, an int, a numpy `RandomState` (advanced, not copied) or a `Generator`. The same seed gives
             the same model.
         num_negative_samples: negatives per step for the adaptive hinge loss; the others use one.
@@ -127,12 +128,18 @@ class ImplicitSequenceModel(Model):
             TypeError: for anything but sequences.
         """
         self._check_interactions(interactions)
-        if self._net is None:
-            self._initialize(None, interactions.num_items)
-            self.id_map = getattr(interactions, "id_map", None)
-        assert self._net is not None
-        with self._unless_failed():
-            train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
+        with self._as_new_on_error():
+            if self._net is None:
+                self._initialize(None, interactions.num_items)
+                self.id_map = getattr(interactions, "id_map", None)
+            assert self._net is not None
+            task = self._task(interactions, self._net)
+            remedy = device_memory.FOR_TRAINING
+            with (
+                self._gradients(task, self._net),
+                device_memory.explained(self._device, "training", self._bytes_taken, remedy),
+            ):
+                train(self._engine(task), self.history, self._n_iter, verbose)
 
     def predict(self, sequences: ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
         """Predict scores of the items that may come next.
@@ -236,25 +243,16 @@ class ImplicitSequenceModel(Model):
         return NETWORKS[self._network](num_items, self._embedding_dim, sparse=self._sparse)
 
     def _make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        if self._network is None or self._optimizer_func is not None:
+        if self._optimizer_func is not None or plain_tables(net) is None:
             return super()._make_optimizer(net)
         return DeferredAdam(net, lr=self._learning_rate, weight_decay=self._l2)
 
-    def _choose_gradients(self, net: nn.Module, lookups: int) -> None:
-        """Let the tables of a built-in network have sparse gradients if that is asked for, or faster.
-
-        Args:
-            net: the network.
-            lookups: how many ids a sequence looks up: its items twice, and negatives.
-        """
-        if self._network is None or self._optimizer_func is not None:
-            return
-        assert isinstance(net, SequenceNet) and self._num_items is not None
-        large = self._num_items > ROWS_PER_ID * self._batch_size * lookups
-        backend = backends.choose("row_update", self._device)
-        in_engine = backend == "native" or (backend == "triton" and net.embedding_dim <= MOST_COLUMNS_IN_KERNELS)
-        for layer in (net.item_embeddings, net.item_biases):
-            layer.sparse = self._sparse or (large and in_engine and self._l2 == 0)  # type: ignore[assignment]
+    def _gradients(self, task: SequenceTask, net: nn.Module) -> AbstractContextManager[None]:
+        """Return the block to train in, where gradients are sparse if that is faster and changes no result."""
+        if self._optimizer_func is not None or not isinstance(self._optimizer, DeferredAdam) or self._l2 > 0:
+            return nullcontext()
+        lookups = task.length * (2 + task.slots)  # of a sequence: its items twice, and negatives
+        return sparse_where_faster(net, self._batch_size * lookups, self._device)
 
     def _task(self, interactions: Sequences, net: nn.Module) -> SequenceTask:
         assert self._stream_seed is not None and self._num_items is not None
@@ -276,7 +274,6 @@ class ImplicitSequenceModel(Model):
                 return PoolingEngine(self._net, self._optimizer, task, self._batch_size)
             except NotRecognisedError as reason:
                 self._warn_of_autograd(reason)
-        self._choose_gradients(self._net, task.length * (2 + task.slots))
         positions_at_once = CHUNK_POSITIONS // (task.length * (1 + task.slots))
         return AutogradEngine(self._net, self._optimizer, task, self._batch_size, positions_at_once)
 

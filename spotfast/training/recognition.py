@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from spotfast import hooks
 from spotfast.deferred_table import DeferredTable
 from spotfast.layers import TABLES
 from spotfast.ops.tables import MOST_DECAY, UpdateRule
 from spotfast.optim import DeferredAdam, RowwiseAdagrad
 
-_OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_zero_grad_pre_hooks")
-_MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
@@ -40,6 +39,8 @@ def require_plain(net: nn.Module, kind: type[nn.Module], layers: dict[str, nn.Mo
     if type(net) is not kind:
         raise NotRecognisedError(f"the network is a {type(net).__name__}, not the built-in {kind.__name__}")
     _require_unchanged("the network", net)
+    if hooks.on_all_modules():
+        raise NotRecognisedError("torch has hooks on all modules")
     tables = tuple(_plain_table(name, layer) for name, layer in layers.items())
     if len({table.weight.data_ptr() for table in tables}) < len(tables):
         raise NotRecognisedError("layers share their weights")
@@ -55,8 +56,10 @@ def rule_of(optimizer: torch.optim.Optimizer, layers: tuple[nn.Embedding, ...]) 
     kind = type(optimizer)
     if kind not in _RULES:
         raise NotRecognisedError(f"the optimizer is {kind.__module__}.{kind.__name__}")
-    if any(getattr(optimizer, hooks, None) for hooks in _OPTIMIZER_HOOKS):
+    if any(getattr(optimizer, name, None) for name in hooks.OF_OPTIMIZERS):
         raise NotRecognisedError("the optimizer has hooks")
+    if hooks.on_all_optimizers():
+        raise NotRecognisedError("torch has hooks on all optimizers")
     step = vars(optimizer).get("step")
     if step is not None and not getattr(step, "_wrapped_by_lr_sched", False):  # schedulers count its calls
         raise NotRecognisedError("the optimizer has a step of its own")
@@ -78,7 +81,7 @@ def rule_of(optimizer: torch.optim.Optimizer, layers: tuple[nn.Embedding, ...]) 
 
 def _require_unchanged(what: str, module: nn.Module) -> None:
     replaced = any(callable(value) for name, value in vars(module).items() if not name.startswith("_"))
-    if replaced or any(_foreign(hook) for name in _MODULE_HOOKS for hook in _hooks(module, name)):
+    if replaced or any(_foreign(hook) for name in hooks.OF_MODULES for hook in _hooks(module, name)):
         raise NotRecognisedError(f"{what} has hooks, or methods of its own")
 
 
@@ -104,7 +107,7 @@ def _plain_table(name: str, layer: nn.Module) -> nn.Embedding:
         raise NotRecognisedError(f"{name} is {weight.dtype} with strides {weight.stride()}, not contiguous float32")
     if not weight.requires_grad:
         raise NotRecognisedError(f"{name} is frozen")
-    if any(getattr(weight, hooks, None) for hooks in _PARAMETER_HOOKS):
+    if any(getattr(weight, name, None) for name in _PARAMETER_HOOKS):
         raise NotRecognisedError(f"{name} has hooks on its gradient")
     return layer
 

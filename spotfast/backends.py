@@ -47,7 +47,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "ranks": {"cpu": ("numba", "reference")},
     "topk": {"cpu": ("numba", "reference")},
     "vector_ranks": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
-    "vector_topk": {"cpu": ("native", "reference")},
+    "vector_topk": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
 }
 
 

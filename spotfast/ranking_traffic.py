@@ -1,4 +1,4 @@
-"""How many bytes the kernels of `vector_ranks` move.
+"""How many bytes the kernels of `vector_ranks` and `vector_topk` move.
 
 See `traffic.py`; `tests/kernels/test_operation_traffic.py` holds these against the kernels. Each function counts what a
 function of the same name in `kernels/` launches, for vectors whose tiles are made at once; copies into tiles, and what
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from spotfast.kernels.ranks import GROUP, rows_of
 from spotfast.kernels.ranks import LANES as PAIRS
 from spotfast.kernels.scored_tiles import ITEMS, USERS, tiles_each
+from spotfast.kernels.topk import LANES as CANDIDATES
+from spotfast.kernels.topk import Grouping
 from spotfast.rows import Rows
 from spotfast.traffic import NUMBERS, Access, Traffic, named
 
@@ -46,6 +48,37 @@ def rank_counts(targets: Rows, excluded: Rows, num_items: int, dim: int) -> Traf
     }
     counts = dict.fromkeys(("above", "equal", "before"), written)
     return _pairs(targets, dim) | named("rank_counts_kernel", loaded | counts, counts)
+
+
+def topk(excluded: Rows, num_items: int, k: int, dim: int) -> Traffic:
+    """Return the traffic of finding the best items.
+
+    Args:
+        excluded: of each user, or none.
+        num_items: of the catalogue.
+        k: how many.
+        dim: of vectors.
+    """
+    users, grouping = len(excluded), Grouping.of(num_items, k)
+    blocks, tiles = -(-users // USERS.value), -(-num_items // ITEMS.value)
+    padded = np.minimum(np.arange(blocks * USERS.value), users - 1)
+    maxima = _tiles(blocks, grouping.parts, tiles, dim) | _excluded(excluded, padded, grouping.parts)
+    traffic = named("group_maxima_kernel", maxima, {"out": Access(users * grouping.groups, IDS)})
+
+    candidates = grouping.taken * grouping.depth
+    programs = users * -(-candidates // CANDIDATES)
+    lanes = programs * CANDIDATES
+    longest = int(excluded.counts().max())
+    loaded = {
+        "chosen": Access(users * grouping.taken, IDS, again=users * (candidates - grouping.taken)),
+        "indptr": Access(2 * programs, IDS, distinct=users + 1),
+        "excluded": Access(lanes * (longest.bit_length() + 1) if longest else 0, IDS, True, len(excluded.items)),
+        "user_vectors": Access(programs, NUMBERS * dim, distinct=users),
+        "user_biases": Access(programs, NUMBERS, distinct=users),
+        "item_vectors": Access(lanes, NUMBERS * dim, True, min(lanes, num_items)),
+        "item_biases": Access(lanes, NUMBERS, True, min(lanes, num_items)),
+    }
+    return traffic | named("candidate_keys_kernel", loaded, {"out": Access(users * candidates, IDS)})
 
 
 def _pairs(targets: Rows, dim: int) -> Traffic:

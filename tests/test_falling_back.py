@@ -16,7 +16,7 @@ import spotfast.kernels
 from spotfast import PerformanceWarning, backends, warnings
 from spotfast.cuda.functions import KernelMissingError
 from spotfast.kernels.launch import is_rehearsal
-from spotfast.ops import bilinear, negatives, permutation, philox, rank_counts, sequence_loss
+from spotfast.ops import bilinear, negatives, permutation, philox, rank_counts, sequence_loss, topk
 from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions, factorization_epoch
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
@@ -84,6 +84,10 @@ def counts(backend):
     return [torch.from_numpy(each) for each in (found.above, found.equal, found.before)]
 
 
+def best(backend):
+    return [torch.from_numpy(each) for each in topk.vector_topk(*VECTORS, 7, TARGETS, backend=backend)]
+
+
 PURE = {
     "draws_kernel": ("philox", lambda backend: [philox.draws(1, 2, 3, 0, 9, backend=backend)]),
     "permutation_kernel": ("permutation", lambda backend: [permutation.permutation(1, 2, 9, backend=backend)]),
@@ -100,6 +104,8 @@ PURE = {
     "sequence_loss_kernel": ("sequence_loss", loss_of_sequences),
     "pair_scores_kernel": ("vector_ranks", counts),
     "rank_counts_kernel": ("vector_ranks", counts),
+    "group_maxima_kernel": ("vector_topk", best),
+    "candidate_keys_kernel": ("vector_topk", best),
 }  # fmt: skip
 
 

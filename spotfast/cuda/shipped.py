@@ -22,6 +22,7 @@ FILES = {
     "factorization_epoch": ("epoch_entries", "epoch_scores", "epoch_updates", "schedule"),
     "row_update": ("row_update", "runs", "schedule"),
     "vector_ranks": ("ranks",),
+    "vector_topk": ("topk",),
 }
 
 

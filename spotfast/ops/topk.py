@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast import backends, threads, validation
-from spotfast.ops.scored_rows import check_bounded, check_ids, check_rows
-from spotfast.ops.scores import scores as all_scores
+from spotfast.ops.scored_rows import check_bounded, check_ids, check_rows, scored_blocks
 from spotfast.ops.scores import to_numpy
 from spotfast.reference import topk as reference
 from spotfast.rows import Rows
+
+MOST_ITEMS_IN_KERNELS = (1 << 31) - 1
 
 
 def topk(scores: NDArray[Any], k: int, excluded: Rows | None = None, *, backend: str = "auto") -> NDArray[np.int64]:
@@ -60,13 +62,13 @@ def vector_topk(
     """Find the k items with the highest scores: `topk(scores(...), k, excluded)`, without a matrix of scores.
 
     Args:
-        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU.
+        user_vectors: float32 tensor of shape (U, D), contiguous, on the CPU or on a CUDA device.
         user_biases: float32 tensor of shape (U,), or None.
-        item_vectors: float32 tensor of shape (I, D), contiguous, on the CPU.
+        item_vectors: float32 tensor of shape (I, D), contiguous, on the same device, as the biases.
         item_biases: float32 tensor of shape (I,), or None.
         k: how many, at least 1.
         excluded: U rows of item ids that must not appear, or None.
-        backend: "auto", "native" or "reference".
+        backend: "auto", "native", "triton" or "reference".
 
     Returns:
         int64 ids of shape (U, k), -1 where fewer than k items are left, and their float32 scores, -inf there.
@@ -86,13 +88,43 @@ def vector_topk(
     excluded = Rows.empty(len(user_vectors)) if excluded is None else excluded
     check_bounded(*vectors)
     check_ids("excluded", excluded, len(user_vectors), len(item_vectors))
-    if backends.choose("vector_topk", user_vectors.device, backend) == "native":
+    chosen = _choose(user_vectors.device, len(item_vectors), backend)
+    if chosen == "native":
         rows = excluded.indptr, excluded.items
         return backends.native().topk(*map(to_numpy, vectors), *rows, k, backends.num_threads())
-    table = all_scores(*vectors, backend="reference").numpy()
-    ids = reference.topk(table, k, excluded)
-    best = np.take_along_axis(table, np.maximum(ids, 0), axis=1)
-    return ids, np.where(ids >= 0, best, np.float32(-np.inf))
+    if chosen == "triton":
+        from spotfast.kernels import topk as kernels
+
+        with backends.FallingBack("vector_topk", backend):
+            found, of_found = kernels.topk(*vectors, k, excluded)
+            return found.numpy(), of_found.numpy()
+    lists = [np.zeros((0, k), np.int64)]
+    best = [np.zeros((0, k), np.float32)]
+    for table, out in scored_blocks(*vectors, excluded):
+        ids = reference.topk(table, k, out)
+        lists.append(ids)
+        best.append(_scores_at(table, ids))
+    return np.concatenate(lists), np.concatenate(best)
+
+
+def _scores_at(table: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the scores at ids (S, k) in a table (S, I), -inf for an id of -1."""
+    found = np.full(ids.shape, -np.inf, np.float32)
+    rows, columns = np.nonzero(ids >= 0)
+    found[rows, columns] = table[rows, ids[rows, columns]]
+    return found
+
+
+def _choose(device: torch.device, num_items: int, backend: str) -> str:
+    """Choose a backend: the kernels have 31 bits for an id."""
+    chosen = backends.choose("vector_topk", device, backend)
+    if chosen == "triton" and num_items > MOST_ITEMS_IN_KERNELS:
+        if backend == "triton":
+            raise ValueError(
+                f"item_vectors must have at most {MOST_ITEMS_IN_KERNELS} rows for backend 'triton', got {num_items}"
+            )
+        return "reference"
+    return chosen
 
 
 def vector_topk_bytes(users: int, k: int, num_items: int) -> int:

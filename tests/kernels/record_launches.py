@@ -27,6 +27,7 @@ from spotfast.ops.ranks import vector_ranks
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.sequence_loss import LOSSES, sequence_loss
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
+from spotfast.ops.topk import vector_topk
 from spotfast.positives import Positives
 from spotfast.rows import Rows
 
@@ -103,6 +104,7 @@ def sequences(loss, dim, dtype=torch.float32, sparse=True):
 def rankings():
     parts = [torch.randn(size) for size in ((9, 3), 9, (ITEMS, 3), ITEMS)]
     vector_ranks(*parts, Rows(np.arange(10), np.arange(9)), backend="triton")
+    vector_topk(*parts, 2, backend="triton")
 
 
 def deferred(dim, dtype=torch.float32, weight_decay=0.0):

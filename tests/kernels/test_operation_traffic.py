@@ -20,6 +20,7 @@ from spotfast.ops.bilinear import bilinear
 from spotfast.ops.rank_counts import vector_rank_counts
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.sequence_loss import sequence_loss
+from spotfast.ops.topk import vector_topk
 from spotfast.positives import Positives
 from spotfast.rows import Rows
 from spotfast.traffic import Training
@@ -167,6 +168,11 @@ class TestRanking:
         vector_rank_counts(*self.parts, self.targets, self.excluded, backend="triton")
         self.check(counted, ranking_traffic.rank_counts(self.targets, self.excluded, self.items, self.dim))
 
+    @pytest.mark.parametrize("k", [2, 40])
+    def test_topk(self, problem, counted, k):
+        vector_topk(*self.parts, k, self.excluded, backend="triton")
+        self.check(counted, ranking_traffic.topk(self.excluded, self.items, k, self.dim))
+
 
 class TestRowUpdate:
     ROWS, ENTRIES = 60, 180
@@ -249,6 +255,7 @@ def test_every_kernel_has_a_model(uncounted):
         operation_traffic.update(Row(3), ids[0]),
         operation_traffic.flush(Row(3), 1, 1, 1),
         ranking_traffic.rank_counts(Rows(np.arange(2), np.arange(1)), Rows.empty(1), 1, 3),
+        ranking_traffic.topk(Rows.empty(1), 1, 1, 3),
     ]
     named = {kernel.partition(",")[0] for model in models for kernel, _, _ in model}
     assert {name for name in named if not name.startswith("torch: ")} == kernels

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spotfast.cuda.choice import ALIGNMENT
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.negatives import count_at_most
 from spotfast.kernels.specialisation import Specialisation
@@ -135,8 +136,13 @@ def tiles_each(user_tiles: int, item_tiles: int) -> int:
 
 
 def biases_of(vectors: Tensor, biases: Tensor | None) -> Tensor:
-    """Return the biases of vectors (N, D): zeros where there are none, which change no bit of a score."""
-    return torch.zeros(len(vectors), dtype=torch.float32, device=vectors.device) if biases is None else biases
+    """Return the biases of vectors (N, D): zeros where there are none, which change no bit of a score.
+
+    Those behind padding, one number into their table, are copied to where compiled kernels can read them.
+    """
+    if biases is None:
+        return torch.zeros(len(vectors), dtype=torch.float32, device=vectors.device)
+    return biases.clone() if biases.data_ptr() % ALIGNMENT else biases
 
 
 def on_device(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Users with their test and training items, some at a time, ready to be ranked.
 
-Straight from the vectors of a model where it has them, in tiles that stay in cache; else from rows of predictions.
+Straight from the vectors of a model where it has them, on its device, in tiles that stay in cache or in registers; else
+from rows of predictions.
 """
 
 from __future__ import annotations
@@ -187,9 +188,9 @@ def _num_columns(matrix: Any) -> int:
 
 
 def _vector_scorer(model: Any) -> VectorScorer | None:
-    """Return the scorer of a model whose predictions are products of vectors, and which the C++ engine can rank."""
-    if not has_own_predict(model, FactorizationModel) or backends.choose("vector_ranks", model.device) != "native":
-        return None  # the reference would make a matrix of scores, and rank it without Numba
+    """Return the scorer of a model whose predictions are products of vectors, and can be ranked where they are."""
+    if not has_own_predict(model, FactorizationModel) or backends.choose("vector_ranks", model.device) == "reference":
+        return None  # which would make rows of scores, too, and rank them without Numba
     scorer = model._scorer()
     # A link can round different scores to equal predictions: those ties must be seen.
     return scorer if isinstance(scorer, VectorScorer) and scorer.link is None else None

@@ -38,9 +38,9 @@ class FactorizationQueries(Queries):
         self._device = device
         self._by_vectors: VectorScorer | None = None
         # A link can round different scores to equal predictions, which the lower id decides: those need the rows.
-        # So do other backends: the reference of `vector_topk` makes one matrix of all scores.
-        native = backends.choose("vector_topk", device) == "native"
-        if native and isinstance(scorer, VectorScorer) and scorer.link is None:
+        # So does the reference of `vector_topk`, which has no other way.
+        in_tiles = backends.choose("vector_topk", device) != "reference"
+        if in_tiles and isinstance(scorer, VectorScorer) and scorer.link is None:
             self._by_vectors = scorer
             self.items = scorer.vectors(self._users(slice(0, 1)))[2:]
 

@@ -30,8 +30,8 @@ class Queries:
 
     Attributes:
         id_map: what ids stand for, None if that is not known.
-        items: vectors and biases of all items, on the CPU, whose products with those of `vectors` are the scores; None
-            where there are only scores.
+        items: vectors and biases of all items, on one device, whose products with those of `vectors` are the scores;
+            None where there are only scores.
     """
 
     id_map: IdMap | None = None
@@ -51,7 +51,7 @@ class Queries:
         return f"of user {self.asked[number]}" if self.asked.ndim == 1 else f"after sequence {number}"
 
     def vectors(self, some: slice) -> Vectors:
-        """Return vectors (S, D) and biases (S,) on the CPU; where there are `items` only."""
+        """Return vectors (S, D) and biases (S,) on the device of `items`; where there are such only."""
         raise NotImplementedError
 
     def scores(self, some: slice) -> NDArray[Any]:
@@ -82,8 +82,8 @@ class VectorQueries(Queries):
     Args:
         users: (N,) rows of the table of users.
         alone: one user was asked for.
-        user_vectors: (num_users, D) float32, contiguous, on the CPU.
-        item_vectors: (num_items, D) likewise.
+        user_vectors: (num_users, D) float32, contiguous.
+        item_vectors: (num_items, D) likewise, on the same device.
         first_item: items below this one are padding.
     """
 
@@ -92,7 +92,7 @@ class VectorQueries(Queries):
     ) -> None:
         super().__init__(users, alone, len(item_vectors), first_item)
         self._user_vectors, self._item_vectors = user_vectors, item_vectors
-        if backends.choose("vector_topk", "cpu") == "native":
+        if backends.choose("vector_topk", item_vectors.device) != "reference":
             self.items = item_vectors, None
 
     def vectors(self, some: slice) -> Vectors:
@@ -101,7 +101,7 @@ class VectorQueries(Queries):
 
     def scores(self, some: slice) -> NDArray[np.float32]:
         """Multiply rows of the table."""
-        return dots.scores(*self.vectors(some), self._item_vectors, None).numpy()
+        return dots.scores(*self.vectors(some), self._item_vectors, None).cpu().numpy()
 
 
 class PredictedQueries(Queries):
@@ -169,11 +169,18 @@ def queries_of(model: Any, asked: Any) -> Queries:
         return PredictedQueries(users, alone, model.predict)
     user_vectors = _table("user_vectors", model.user_vectors())
     validation.check_id_range("user_ids", users, len(user_vectors), "the number of user_vectors")
-    return VectorQueries(users, alone, user_vectors, _table("item_vectors", model.item_vectors()))
+    return VectorQueries(users, alone, user_vectors, _table("item_vectors", model.item_vectors(), user_vectors.device))
 
 
-def _table(name: str, vectors: Any) -> Tensor:
-    table = torch.as_tensor(vectors).detach().to("cpu", torch.float32).contiguous()
+def ranking_device(device: torch.device) -> torch.device:
+    """Return where vectors are ranked that are on a device: there, if there are kernels, else on the CPU."""
+    return torch.device("cpu") if backends.choose("vector_topk", device) == "reference" else device
+
+
+def _table(name: str, vectors: Any, device: torch.device | None = None) -> Tensor:
+    """Return vectors as a table on a device; default: where they are ranked."""
+    table = torch.as_tensor(vectors).detach()
+    table = table.to(device or ranking_device(table.device), torch.float32).contiguous()
     if table.ndim != 2:
         raise ValueError(f"{name}() must return an array of shape (N, D), got shape {tuple(table.shape)}")
     return table

@@ -13,7 +13,7 @@ from spotfast import validation
 from spotfast.inference import evaluating
 from spotfast.recommendation.exclusion import Exclusion
 from spotfast.recommendation.lists import Ids, Lists, Scores
-from spotfast.recommendation.queries import VectorQueries
+from spotfast.recommendation.queries import VectorQueries, ranking_device
 from spotfast.rows import Rows
 
 METRICS = ("cosine", "dot")
@@ -61,7 +61,7 @@ def most_similar(name: str, ids: Any, vectors: Tensor, k: int, metric: str, firs
         raise ValueError(f"{name} must not be empty, got shape (0,)")
     if rows.min() < first:
         raise ValueError(f"{name} must be at least {first}, got {rows.min()}, which is padding")
-    table = vectors.to("cpu", torch.float32).contiguous()
+    table = vectors.to(ranking_device(vectors.device), torch.float32).contiguous()
     infinite = torch.isfinite(table).all(dim=1).logical_not().nonzero()
     if len(infinite):
         raise ValueError(f"vectors must be finite to be compared, that of {int(infinite[0])} is not")

@@ -37,7 +37,7 @@ class SequenceQueries(Queries):
         self._scorer = scorer
         self._device = device
         # Mixtures score by vectors, too, but not by one product each.
-        if type(scorer) is VectorScorer and backends.choose("vector_topk", device) == "native":
+        if type(scorer) is VectorScorer and backends.choose("vector_topk", device) != "reference":
             self.items = scorer._items(None)
 
     def vectors(self, some: slice) -> Vectors:

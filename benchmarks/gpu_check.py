@@ -34,7 +34,8 @@ NEEDED = {
 }
 NOT_NEEDED = ("safetensors", "platformdirs", "filelock")  # here; users have them: saved models, data sets
 # Seconds; what a part leaves over is for the next ones.
-BUDGETS = {"build": 150, "tests": 130, "copy": 15, "epochs": 90, "baselines": 40, "kernels": 20, "first_call": 25}
+BUDGETS = {"build": 150, "tests": 130, "copy": 10, "epochs": 80, "baselines": 40, "kernels": 20, "ranking": 20,
+           "first_call": 20}  # fmt: skip
 REHEARSED_TESTS = "test_draws or (test_a_step_of_every_loss_and_rule and poisson-sgd)"
 
 

@@ -1,4 +1,4 @@
-"""How many bytes the kernels of all operations but `factorization_epoch` move, and those of drawing by popularity.
+"""How many bytes the kernels of operations other than epochs and ranking move, and those of drawing by popularity.
 
 See `traffic.py`; `tests/kernels/test_operation_traffic.py` holds these against the kernels. Each function counts what a
 function of the same name in `kernels/` launches: of `philox`, `negatives`, `bilinear`, `sequence_loss` (`forward` and

@@ -1,9 +1,10 @@
 """How many bytes the kernels of a step of training move: a model of their loads and stores, and the time these take.
 
 A factorization model is bound by memory traffic. What each kernel of a step asks for is counted here, array by array,
-from the samples of a batch; `epoch_traffic.py` has the rest of an epoch, `operation_traffic.py` the kernels of all
-other operations. `tests/kernels/test_traffic.py` and `test_operation_traffic.py` hold them against what the kernels
-load and store, to the byte. What a few lines of cache serve, whatever the batch (see `CACHED`), is left out.
+from the samples of a batch; `epoch_traffic.py` has the rest of an epoch, `ranking_traffic.py` the kernels that rank
+items, `operation_traffic.py` all others. `tests/kernels/test_traffic.py` and `test_operation_traffic.py` hold them
+against what the kernels load and store, to the byte. What a few lines of cache serve, whatever the batch (see
+`CACHED`), is left out.
 
 Two things stand between what is asked for and the time it takes. Memory is read in sectors of 32 bytes, so that a bias
 costs as much as eight numbers of a vector (`Access.moved`). And rows that several samples share come from the cache, if

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu_check.py"
-PARTS = ["build", "tests", "copy", "epochs", "baselines", "kernels", "first_call, SPOTFAST_AOT=0"]
+PARTS = ["build", "tests", "copy", "epochs", "baselines", "kernels", "ranking", "first_call, SPOTFAST_AOT=0"]
 
 
 @pytest.fixture(scope="module")

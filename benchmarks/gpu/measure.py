@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from candidates import Epochs, SparseLoop, Trainer, check, check_loop
 from cases import CASES, REHEARSED, REHEARSED_CASES, SHAPES, Case, Problem, Shape, pairs, shares
+from ranking import Rankings
 
 from spotfast import epoch_traffic
 from spotfast.kernels.factorization_epoch import GROUP
@@ -175,6 +177,29 @@ def kernels_part(measuring: Measuring) -> Iterator[Row]:
     yield from sorted(found, key=lambda row: -row["ns_per_sample"])[:LISTED]
 
 
+def ranking_part(measuring: Measuring) -> Iterator[Row]:
+    """Users per second of ranks and of best items, against a product of matrices and torch's `topk`."""
+    users, items, dims, cutoffs = (3, 40, (2,), (2,)) if measuring.dry else (16_384, 26_744, (32, 128), (10, 100, 1000))
+    for dim in dims:
+        rankings = Rankings(users, items, dim, min(10, items // 4), min(100, items // 4), measuring.device)
+        rankings.check(cutoffs[0])
+        candidates = {"ranks of 10 targets": (rankings.ranks, rankings.torch_ranks)}
+        for k in cutoffs:
+            candidates[f"best {k}"] = partial(rankings.best, k), partial(rankings.torch_best, k)
+        for name, (own, theirs) in candidates.items():
+            row = {"name": f"{name}, {users:,} users, {items:,} items, D {dim}: torch"}
+            if measuring.late():
+                yield {**row, "not_run": "no time was left"}
+                continue
+            fast, slow = measuring.rate(own), measuring.rate(theirs)
+            yield {
+                **row,
+                "samples_per_second": asdict(slow),
+                "kernels": asdict(fast),
+                "times_faster": fast.median / slow.median,
+            }
+
+
 def first_call_part(measuring: Measuring) -> Iterator[Row]:
     """Seconds until the first epoch of a process is done: whatever compiles or loads is in it."""
     problem = measuring.checked(measuring.cases[0])
@@ -192,6 +217,7 @@ PARTS = {
     "epochs": epochs_part,
     "baselines": baselines_part,
     "kernels": kernels_part,
+    "ranking": ranking_part,
     "first_call": first_call_part,
 }
 

@@ -18,9 +18,10 @@ import torch
 from cases import SEED, SHAPES, Case, shares
 from numpy.typing import NDArray
 
-from spotfast import epoch_traffic, operation_traffic, traffic
+from spotfast import epoch_traffic, operation_traffic, ranking_traffic, traffic
 from spotfast.operation_traffic import Row
 from spotfast.ops import negatives, philox
+from spotfast.rows import Rows
 from spotfast.traffic import Traffic
 
 CASES = (
@@ -33,6 +34,7 @@ CASES = (
 COUNT, DIM = 65_536, 64  # of the other operations
 LENGTH = 64  # of a sequence
 POSITIVES = 144  # of a user, whose negatives are drawn
+USERS, RANKED = 4_096, 10  # who are ranked items for
 
 
 def totals(case: Case) -> tuple[dict[str, tuple[float, float]], float]:
@@ -77,6 +79,12 @@ def operations() -> Iterator[tuple[str, str, int, Traffic]]:
     yield "`row_update`: a step", "id", COUNT, operation_traffic.update(row, positives)
     flush = operation_traffic.flush(row, shape.items, shape.items, shape.items)
     yield "`row_update`: all rows", "row", shape.items, flush
+    wanted = Rows(RANKED * np.arange(USERS + 1), np.tile(np.arange(RANKED), USERS))
+    ranks = ranking_traffic.rank_counts(wanted, Rows.empty(USERS), shape.items, DIM)
+    yield f"`ranks` of {RANKED} items for {USERS:,} users", "score", USERS * shape.items, ranks
+    for k in (10, 1000):
+        best = ranking_traffic.topk(Rows.empty(USERS), shape.items, k, DIM)
+        yield f"`topk`, {k:,} items for {USERS:,} users", "score", USERS * shape.items, best
 
 
 def _drawn(share: NDArray[np.float64], stream: int) -> NDArray[np.int64]:

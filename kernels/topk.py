@@ -19,6 +19,7 @@ from spotfast.kernels.launch import launch
 from spotfast.kernels.negatives import is_item
 from spotfast.kernels.scored_tiles import (
     ITEMS,
+    MOST_NUMBERS,
     USERS,
     add_products,
     biases_of,
@@ -128,8 +129,9 @@ def candidate_keys_kernel(
     product = add_products(zero, user_vectors + user * dim, item_vectors + item * dim, dim, 1, 1)
     score = product + tl.load(user_biases + user) + tl.load(item_biases + item)
     begin, end = tl.load(indptr + user), tl.load(indptr + user + 1)
-    kept = exists & ~is_item(item, excluded, begin, (end - begin).to(tl.int32))
-    key = sort_key(tl.where(kept, score, float("-inf")), tl.where(kept, item, -1))
+    found = is_item(item, excluded, begin, (end - begin).to(tl.int32))
+    score = tl.where(found, float("-inf"), tl.where(exists, score, float("-inf")))
+    key = sort_key(score, tl.where(score > float("-inf"), item, -1))
     tl.store(out + user * (taken * depth) + candidate, key, mask=mask)
 
 
@@ -148,9 +150,10 @@ class Grouping:
     taken: int
 
     @classmethod
-    def of(cls, num_items: int, k: int) -> "Grouping":
-        """Deal so that there are about as many groups as items in those that are chosen."""
-        depth = max(1, math.isqrt(num_items // k))
+    def of(cls, num_items: int, k: int, dim: int) -> "Grouping":
+        """Deal so that there are about as many groups as items in those chosen, and that parts are small to copy."""
+        most = MOST_NUMBERS // (ITEMS.value * max(1, dim))
+        depth = max(1, min(math.isqrt(num_items // k), most))
         parts = triton.cdiv(triton.cdiv(num_items, ITEMS.value), depth)
         return cls(depth, parts, min(k, parts * ITEMS.value))
 
@@ -186,7 +189,7 @@ def topk(
     scores = torch.full((len(user_vectors), k), -torch.inf, dtype=torch.float32)
     if not len(user_vectors) or not len(item_vectors):
         return ids, scores
-    grouping = Grouping.of(len(item_vectors), k)
+    grouping = Grouping.of(len(item_vectors), k, item_vectors.shape[1])
     indptr, items = on_device(excluded, user_vectors.device)
     of_users, of_items = biases_of(user_vectors, user_biases), biases_of(item_vectors, item_biases)
     size = grouping.users(user_vectors.shape[1])

@@ -59,7 +59,7 @@ def topk(excluded: Rows, num_items: int, k: int, dim: int) -> Traffic:
         k: how many.
         dim: of vectors.
     """
-    users, grouping = len(excluded), Grouping.of(num_items, k)
+    users, grouping = len(excluded), Grouping.of(num_items, k, dim)
     blocks, tiles = -(-users // USERS.value), -(-num_items // ITEMS.value)
     padded = np.minimum(np.arange(blocks * USERS.value), users - 1)
     maxima = _tiles(blocks, grouping.parts, tiles, dim) | _excluded(excluded, padded, grouping.parts)

@@ -144,6 +144,8 @@ class TestScores:
             ({0: torch.zeros(3, 4).double()}, "user_vectors must be .*float32.* got torch.float64"),
             ({0: torch.zeros(4, 3).T}, r"user_vectors must be contiguous.* strides \(1, 3\)"),
             ({0: torch.zeros(4)}, r"user_vectors .* got .* \(4,\)"),
+            ({2: torch.zeros(5, 4, device="meta")}, "item_vectors must be on cpu, as user_vectors, got meta"),
+            ({1: torch.zeros(3, device="meta")}, "user_biases must be on cpu, as user_vectors, got meta"),
             ({1: torch.zeros(2)}, r"user_biases .* shape \(3,\), got .* \(2,\)"),
             ({1: torch.zeros(6)[::2]}, "user_biases must be contiguous"),
             ({2: torch.zeros(5, 4).half()}, "item_vectors .* got torch.float16"),

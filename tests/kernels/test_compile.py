@@ -16,9 +16,11 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 import spotfast.kernels
+from spotfast.backends import OPERATIONS
 from spotfast.cuda.build import MAX_SPECIALISATIONS, TARGETS
 from spotfast.cuda.compiling import resources, specialisations
 from spotfast.cuda.manifest import PTX
+from spotfast.cuda.shipped import FILES
 
 pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
 
@@ -82,6 +84,13 @@ def test_every_kernel_is_listed():
         if name.endswith("_kernel") and getattr(value, "__module__", None) == f"spotfast.kernels.{info.name}"
     }
     assert found == set(LAST)
+
+
+@pytest.mark.parametrize("operation", [name for name, by in OPERATIONS.items() if "triton" in by.get("cuda", ())])
+def test_every_operation_has_kernels(operation):
+    """What `doctor` says of an operation is said of these."""
+    files = FILES.get(operation, (operation,))
+    assert {name.partition(".")[0] for name in LAST} >= set(files)
 
 
 def test_what_ships():

@@ -110,13 +110,13 @@ def test_nothing_to_choose_from(users, items):
 def test_the_size_of_chunks_does_not_matter(monkeypatch):
     """Items in several launches, with what is in a group in one of them, and users in several."""
     parts, excluded = problem(3, 9, 900, "tied", True), left_out(9, 900, 0.2)
-    whole = equal(parts, 7, excluded)
-    again = vector_topk(*parts, 7, excluded, backend="triton")
+    whole = equal(parts, 100, excluded)
+    again = vector_topk(*parts, 100, excluded, backend="triton")
     monkeypatch.setattr(scored_tiles, "MOST_NUMBERS", 1)
     monkeypatch.setattr(kernels, "MOST_KEYS", 1)
-    grouping = kernels.Grouping.of(900, 7)
+    grouping = kernels.Grouping.of(900, 100, 3)
     assert len(list(scored_tiles.item_tiles(parts[2], None, grouping.depth))) == grouping.parts > 1
-    parted = vector_topk(*parts, 7, excluded, backend="triton")
+    parted = vector_topk(*parts, 100, excluded, backend="triton")
     for lists in zip(whole, again, parted, strict=True):
         assert all(each.tobytes() == lists[0].tobytes() for each in lists)
 
@@ -136,13 +136,14 @@ def test_keys_give_scores_and_ids_back():
 @pytest.mark.parametrize("items", [1, 128, 26_744, 10**7])
 def test_scratch_is_bounded(items, k):
     """Groups hold all items, enough are chosen, and the keys of a user are few."""
-    grouping = kernels.Grouping.of(items, k)
-    assert grouping.groups * grouping.depth >= items
-    assert grouping.taken == min(k, grouping.groups)
-    assert min(k, items) <= grouping.taken * grouping.depth
     for dim in (1, 32, 512):
+        grouping = kernels.Grouping.of(items, k, dim)
+        assert grouping.groups * grouping.depth >= items
+        assert grouping.taken == min(k, grouping.groups)
+        assert min(k, items) <= grouping.taken * grouping.depth
+        assert grouping.depth * 128 * dim <= 1 << 24
         users = grouping.users(dim)
         assert users % 8 == 0
         assert users <= max(8, (1 << 25) // grouping.keys)
-    if k <= items:
-        assert grouping.keys <= 8 * (items * k) ** 0.5 + 128 * (grouping.depth + 8)
+        if k <= items:
+            assert grouping.keys <= 8 * (items * k) ** 0.5 + 128 * (grouping.depth + 8) + items // 256

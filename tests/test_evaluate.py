@@ -289,7 +289,7 @@ class TestBadInput:
             evaluate(fitted[0], sequences)
         with pytest.raises(TypeError, match="test must be Interactions or a scipy sparse matrix, got list"):
             evaluate(fitted[0], [[1]])
-        with pytest.raises(TypeError, match=r"model must have a method predict\(user\), got int"):
+        with pytest.raises(TypeError, match=r"predict\(user\), or user_vectors\(\) .*, got int"):
             evaluate(3, sp.csr_matrix(np.eye(3)))
 
 

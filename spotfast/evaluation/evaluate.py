@@ -39,13 +39,15 @@ def evaluate(
     in `spotfast.evaluation.metrics`; `docs/evaluation.md` compares libraries.
 
     Args:
-        model: a fitted model, or anything whose `predict(user)`, or `predict(sequence)`, gives the scores of all items.
+        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, whose products are the scores, as
+            `spotfast.recommendation.recommend` takes it; or anything whose `predict(user)`, or `predict(sequence)`,
+            gives the scores of all items.
         test: `Interactions`, or anything with `.tocsr()`: users x items. For a model of sequences sequences of at least
             2 items, the last of which is predicted from the others.
         train: users x items to leave out of each user's ranking, or None; for sequences it must be None.
         metrics: names. Of the best k: "precision", "recall", "hit_rate", "ndcg", "map", "reciprocal_rank" (of the first
             hit), "coverage", "mean_popularity" (in `train`). Of whole rankings: "mrr", "auc". Of ratings, predicted by
-            `predict(user_ids, item_ids)`: "rmse", "mae".
+            `predict(user_ids, item_ids)`, or by the vectors of a model without it: "rmse", "mae".
         k: cut-offs, at least 1.
         dialect: whose definitions: "spotlight", "implicit", "recbole" or "lenskit".
         ties: what is done about equal scores. None: the dialect's own. "average": they share the mean of their ranks;

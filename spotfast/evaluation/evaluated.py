@@ -47,7 +47,7 @@ class EvaluatedUsers:
 
     Args:
         plan: what is computed.
-        model: anything with `predict(user)`.
+        model: anything with `predict(user)`, or with `user_vectors()` and `item_vectors()`.
         test: `Interactions`, or anything with `.tocsr()`.
         train: the same, items to leave out, or None.
         users: the only users to take, or None.

@@ -24,7 +24,8 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
     and tie there, test items among them too. Rating values are ignored, even 0.
 
     Args:
-        model: a fitted model, or anything whose `predict(user)` gives the scores of all items.
+        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, whose products are the scores, as
+            `spotfast.recommendation.recommend` takes it; or anything whose `predict(user)` gives those of all items.
         test: `Interactions`, or anything with `.tocsr()`, a scipy matrix for example: users x items.
         train: the same, or None: items to leave out of each user's ranking.
 
@@ -33,7 +34,7 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
 
     Raises:
         ValueError: for ids beyond the model and for predictions that are NaN, naming the user.
-        TypeError: for arguments without `.tocsr()` or `predict`, and for sequence models.
+        TypeError: for arguments without `.tocsr()`, models without those methods, and sequence models.
 
     Example:
         >>> class Popularity:
@@ -56,7 +57,8 @@ def precision_recall_score(
     where fewer than k items are left, the list is shorter.
 
     Args:
-        model: a fitted model, or anything whose `predict(user)` gives the scores of all items.
+        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, whose products are the scores, as
+            `spotfast.recommendation.recommend` takes it; or anything whose `predict(user)` gives those of all items.
         test: `Interactions`, or anything with `.tocsr()`, a scipy matrix for example: users x items.
         train: the same, or None: items to leave out of each user's ranking.
         k: how many items count, at least 1; or several such numbers, in any order.
@@ -67,8 +69,8 @@ def precision_recall_score(
 
     Raises:
         ValueError: for a k below 1, ids beyond the model, and predictions that are NaN, naming the user.
-        TypeError: for arguments without `.tocsr()` or `predict`, for sequence models, and for a k that is not an
-            integer.
+        TypeError: for arguments without `.tocsr()`, models without those methods, sequence models, and for a k that is
+            not an integer.
 
     Example:
         >>> class Popularity:
@@ -98,7 +100,8 @@ def rmse_score(model: Any, test: Interactions) -> float:
     """Root mean squared error of the predicted ratings: `sqrt(mean((rating - prediction)^2))`.
 
     Args:
-        model: a fitted explicit model, or anything whose `predict(user_ids, item_ids)` gives the ratings of pairs.
+        model: a fitted explicit model; or anything whose `predict(user_ids, item_ids)` gives the ratings of pairs; or
+            anything with `user_vectors()` and `item_vectors()`, whose products are the ratings.
         test: interactions with ratings.
 
     Returns:
@@ -107,7 +110,7 @@ def rmse_score(model: Any, test: Interactions) -> float:
     Raises:
         ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, or if one
             is NaN, naming the user and the item.
-        TypeError: for a test set that is not `Interactions`, for models without `predict`, and for sequence models.
+        TypeError: for a test set that is not `Interactions`, for models without those methods, and for sequence models.
     """
     return float(np.sqrt((rating_errors(model, test) ** 2).mean()))
 

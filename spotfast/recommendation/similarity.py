@@ -15,6 +15,7 @@ from spotfast.recommendation.exclusion import Exclusion
 from spotfast.recommendation.lists import Ids, Lists, Scores
 from spotfast.recommendation.queries import VectorQueries
 from spotfast.rows import Rows
+from spotfast.vector_tables import VectorTables
 
 METRICS = ("cosine", "dot")
 
@@ -67,7 +68,8 @@ def most_similar(name: str, ids: Any, vectors: Tensor, k: int, metric: str, firs
         raise ValueError(f"vectors must be finite to be compared, that of {int(infinite[0])} is not")
     if metric == "cosine":
         table = _normalised(table)
-    lists = Lists(_Neighbourhoods(rows.astype(np.int64), alone, table, table, first), k, None, None)
+    tables = VectorTables(table, None, table, None)
+    lists = Lists(_Neighbourhoods(rows.astype(np.int64), alone, tables, first), k, None, None)
     found, similarities = lists.empty(len(rows))
     for some in lists.blocks(lists.block_size(None, whole=True)):
         found[some], similarities[some] = lists.best(some)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spotfast.evaluation.bootstrap import check_options
 from spotfast.evaluation.evaluated import Evaluated, EvaluatedSequences, EvaluatedUsers
+from spotfast.evaluation.measuring import Measuring
 from spotfast.evaluation.plan import DEFAULT, METRICS, Plan
 from spotfast.evaluation.result import Evaluation
 from spotfast.interactions import SequenceInteractions, SequenceWindows
@@ -92,12 +93,16 @@ def evaluate(
     check_options(confidence, seed)
     if memory_budget is not None:
         as_bytes("memory_budget", memory_budget)  # before any work
-    evaluated = _evaluated(plan, model, test, train, users, exclude_preceding)
-    at_once = most_within(memory_budget, evaluated.at_once, evaluated.num_bytes)
-    who, measuring = evaluated.measure(at_once, verbose)
+
+    def measure() -> tuple[NDArray[np.int64], Measuring, int]:  # so that tables of items are gone before intervals come
+        evaluated = _evaluated(plan, model, test, train, users, exclude_preceding)
+        at_once = most_within(memory_budget, evaluated.at_once, evaluated.num_bytes)
+        return *evaluated.measure(at_once, verbose), evaluated.num_skipped
+
+    who, measuring, num_skipped = measure()
     return Evaluation(
         who, measuring.measured, measuring.totals(), plan.names(),
-        num_skipped=evaluated.num_skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,
+        num_skipped=num_skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,
     )  # fmt: skip
 
 

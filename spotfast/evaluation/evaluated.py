@@ -14,11 +14,10 @@ from spotfast.evaluation.plan import OF_RATINGS, Plan
 from spotfast.evaluation.ranked import ranked_sequences, ranked_users
 from spotfast.evaluation.ranking import USERS_AT_ONCE, UserBlocks
 from spotfast.evaluation.result import Measured
-from spotfast.evaluation.scoring import check_of_users, has_own_predict, rows_in_block, score_bytes
-from spotfast.evaluation.sequence_scoring import PREDICTED, REPRESENTED, check_of_sequences
+from spotfast.evaluation.scoring import check_of_users
+from spotfast.evaluation.sequence_scoring import REPRESENTED, check_of_sequences, scoring_bytes
 from spotfast.evaluation.subset import TestUsers
 from spotfast.rows import Rows
-from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.training.sequence import Sequences
 
 
@@ -133,14 +132,11 @@ class EvaluatedSequences:
     def num_bytes(self, at_once: int) -> int:
         """Count rows of scores, rankings, and values; not what is inside a network."""
         test = self._test
-        own = has_own_predict(self._model, ImplicitSequenceModel)
-        size, num_items = min(at_once, len(test)), test.num_items
-        if own and self._model._num_items is not None:
-            num_items = self._model._num_items
+        size = min(at_once, len(test))
+        num_items, scoring = scoring_bytes(self._model, test, size)
         measuring, intervals = memory.value_bytes(self._plan, len(test))
         measuring += memory.block_bytes(self._plan, size, size, size * test.max_sequence_length, num_items)
-        measuring += score_bytes(rows_in_block(4 * num_items, size) if own else min(PREDICTED, size), num_items, own)
-        return max(measuring, intervals)
+        return max(measuring + scoring, intervals)
 
     def measure(self, at_once: int, verbose: bool) -> tuple[NDArray[np.int64], Measuring]:
         """Rank the last items."""

@@ -59,7 +59,7 @@ class Measuring:
                 f"{self._num_lost} of {self._num_targets} test items are excluded, by train or as preceding items: "
                 "they are never found, and count as missed",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def totals(self) -> dict[str, float]:

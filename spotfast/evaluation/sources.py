@@ -115,11 +115,13 @@ class OwnModel:
             yield block, scores.cpu().numpy()
 
     def num_bytes(self, at_once: int, num_items: int) -> int:
-        """Count the vectors of users, or rows of scores."""
+        """Count what the scorer holds, the vectors of users, and rows of scores."""
+        kept = self._scorer.num_bytes
+        if isinstance(self._scorer, VectorScorer):
+            kept += 2 * 4 * (self._scorer.dim + 1) * at_once
         if self.by_vectors:
-            assert isinstance(self._scorer, VectorScorer)
-            return self._scorer.num_bytes + 2 * 4 * (self._scorer.dim + 1) * at_once
-        return score_bytes(rows_in_block(4 * num_items, at_once), num_items, own=True)
+            return kept
+        return kept + score_bytes(rows_in_block(4 * num_items, at_once), num_items, own=True)
 
 
 class ExposedVectors:

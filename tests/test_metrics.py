@@ -15,6 +15,7 @@ from spotfast import backends
 from spotfast.evaluation import evaluate, metrics
 from spotfast.evaluation.bootstrap import bootstrap_intervals
 from spotfast.evaluation.hits import Hits, certain_hits
+from spotfast.evaluation.plan import DEFAULT
 from spotfast.ops.rank_counts import rank_counts, vector_rank_counts
 from spotfast.ops.ranks import vector_ranks
 from spotfast.ops.scores import scores
@@ -114,6 +115,27 @@ class TestConstantScorer:
         assert chance["hit_rate@10"] < 0.5
         for name, value in result.items():
             assert value <= chance[name] + 1e-12
+
+    @pytest.mark.parametrize("train", [None, sp.csr_matrix(np.arange(100) % 7 == np.arange(60)[:, np.newaxis] % 7)])
+    def test_as_good_as_chance_by_default(self, train):
+        """Low ids are popular: no metric is better than that of scores drawn at random, the mean of 40 draws."""
+        rng = np.random.default_rng(0)
+        test = sp.csr_matrix(rng.random((60, 100)) < 0.5 / (1 + np.arange(100) / 5))
+        if train is not None:
+            test = sp.csr_matrix(test.toarray() & ~train.toarray())
+        asked = (*DEFAULT, "coverage")
+
+        def values(scores):
+            return evaluate(Table(scores), test, train, asked, (5, 10))
+
+        constant = values(np.zeros((60, 100)))
+        drawn = [values(rng.random((60, 100))) for _ in range(40)]
+        for name, value in constant.items():
+            every = np.array([each[name] for each in drawn])
+            error = every.std() / np.sqrt(len(every)) + 1e-12
+            assert value <= every.mean() + 4 * error, name
+            if name not in ("mrr", "coverage@5", "coverage@10"):  # where average ranks, or equal lists, are worse
+                assert value >= every.mean() - 4 * error, name
 
     def test_by_id_it_may(self):
         assert evaluate(self.model, self.test, None, "recall", 10, ties="id")["recall@10"] == 1.0

@@ -51,9 +51,9 @@ def evaluate(
             `predict(user_ids, item_ids)`, or by the vectors of a model without it: "rmse", "mae".
         k: cut-offs, at least 1.
         dialect: whose definitions: "spotlight", "implicit", "recbole" or "lenskit".
-        ties: what is done about equal scores. None: the dialect's own. "average": they share the mean of their ranks;
-            "expected": the expectation over all orders, for every metric in closed form; "pessimistic": relevant items
-            come last; "id": the lower id comes first, as in lists.
+        ties: what is done about equal scores. None: what the dialect's library defines, else "expected". "average":
+            they share the mean of their ranks; "expected": the expectation over all orders, for every metric in closed
+            form; "pessimistic": relevant items come last; "id": the lower id comes first, as in lists.
         confidence: of the intervals, in (0, 1).
         seed: of the bootstrap, at least 0.
         users: the only users to evaluate, any order; None: all.

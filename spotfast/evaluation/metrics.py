@@ -148,11 +148,13 @@ def auc_at(hits: Hits, k: int) -> Values:
     if hits.num_items is None:
         raise ValueError("num_items must be known for auc, got None")
     found = hits.sums(hits.probabilities, k)
-    # Pairs within the list: every hit is above the k - i items behind it that are no hits themselves.
-    inside = hits.sums(hits.probabilities * (k - hits.ranks - hits.preceding), k)
     others = hits.num_items - hits.relevant
-    outside = (found + hits.relevant) / 2 * (others - (k - found))
-    return _ratio(inside + outside, hits.relevant * others)
+    # Of f hits, each is above the k - i items behind it, less the f (f - 1) / 2 pairs of hits: (k - i summed) - that.
+    # And f of them are above all items outside the list, the R - f relevant ones there above half of the others there:
+    # (f + R) (others - (k - f)) / 2. In the sum of both f squared cancels, so that an expectation of f will do.
+    behind = hits.sums(hits.probabilities * (k - hits.ranks), k)
+    pairs = behind + (found * (hits.relevant + others - k + 1) + hits.relevant * (others - k)) / 2
+    return _ratio(pairs, hits.relevant * others)
 
 
 def mrr(ranks: Values, targets: Rows) -> Values:

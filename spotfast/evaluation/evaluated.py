@@ -11,13 +11,13 @@ from spotfast.evaluation import memory
 from spotfast.evaluation.errors import check_ratings, rating_errors
 from spotfast.evaluation.measuring import Measuring
 from spotfast.evaluation.plan import OF_RATINGS, Plan
+from spotfast.evaluation.popularity import popularity_of
 from spotfast.evaluation.ranked import ranked_sequences, ranked_users
 from spotfast.evaluation.ranking import USERS_AT_ONCE, UserBlocks
 from spotfast.evaluation.result import Measured
 from spotfast.evaluation.scoring import check_of_users
 from spotfast.evaluation.sequence_scoring import REPRESENTED, check_of_sequences, scoring_bytes
 from spotfast.evaluation.subset import TestUsers
-from spotfast.rows import Rows
 from spotfast.training.sequence import Sequences
 
 
@@ -58,7 +58,7 @@ class EvaluatedUsers:
         check_of_users(model, "predict(user)")
         self._plan, self._model = plan, model
         self._chosen = TestUsers(test, users)
-        self._popularity = _popularity(plan, train)
+        self._popularity = popularity_of(plan, train)
         self.num_skipped = self._chosen.num_skipped
         self._rated = [name for name in plan.metrics if name in OF_RATINGS]
         if self._rated:
@@ -144,12 +144,3 @@ class EvaluatedSequences:
         most = self._plan.cutoffs[-1]
         measuring.add_all(ranked_sequences(self._model, self._test, self._exclude_preceding, most, at_once))
         return np.arange(measuring.num_evaluated), measuring
-
-
-def _popularity(plan: Plan, train: Any) -> NDArray[np.float64] | None:
-    """Return the popularity of the items in the training set, if it is asked for."""
-    if "mean_popularity" not in plan.metrics:
-        return None
-    if train is None:
-        raise ValueError("train is needed for 'mean_popularity', got None")
-    return plan.popularity(np.bincount(Rows.from_matrix("train", train).items))

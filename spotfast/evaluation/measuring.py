@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spotfast.evaluation import metrics
 from spotfast.evaluation.plan import OF_HITS, OF_RANKS, Plan
+from spotfast.evaluation.popularity import of_all_items
 from spotfast.evaluation.ranked import Ranked
 from spotfast.evaluation.result import Measured
 
@@ -105,8 +106,7 @@ class Measuring:
                 seen = self._seen.setdefault(k, np.zeros(block.num_items, np.bool_))
                 seen |= metrics.recommended(lists, block.num_items, k)
             if self._popularity is not None:
-                known = np.zeros(block.num_items)  # items beyond the training set have no users
-                known[: len(self._popularity)] = self._popularity[: block.num_items]
+                known = of_all_items(self._popularity, block.num_items)
                 found[f"mean_popularity@{k}"] = Measured(metrics.mean_popularity(lists, known, k))
 
     def _nothing(self) -> dict[str, Measured]:

@@ -174,6 +174,23 @@ class TestUsers:
         assert result["recall@3"] == 0.5
         assert result["auc"] == 0.5  # above the one other item that is ranked; the lost one below it
 
+    @pytest.mark.parametrize(
+        "ask",
+        [mrr_score, precision_recall_score, partial(evaluate, metrics="coverage"), partial(evaluate, metrics="mrr")],
+    )
+    @pytest.mark.parametrize("kind", ["predict", "vectors"])
+    def test_every_score_warns_of_them_once(self, ask, kind, fitted):
+        model, test, train = fitted
+        model = Table([model.predict(user) for user in range(30)]) if kind == "predict" else model
+        both = train.take(np.arange(len(train)) < 7)
+        mixed = Interactions(
+            np.append(test.user_ids, both.user_ids), np.append(test.item_ids, both.item_ids), num_users=30, num_items=50
+        )
+        with pytest.warns(UserWarning, match=f"7 of {len(mixed)} test items are excluded") as caught:
+            ask(model, mixed, train)
+        assert [each.filename for each in caught] == [__file__]
+        ask(model, mixed)  # without any
+
 
 class TestMemory:
     """Estimates and budgets; test_memory.py measures."""

@@ -15,6 +15,9 @@ from spotfast.interactions import Interactions
 
 FORMATS = ["coo_matrix", "csr_matrix", "csc_matrix", "lil_matrix", "dok_matrix", "coo_array", "csr_array"]
 
+# Test items among the training items are legal, as in Spotlight; test_evaluate.py has the test of the warning.
+pytestmark = pytest.mark.filterwarnings("ignore:.* test items are excluded")
+
 
 class Table:
     """No spotfast model: predicts rows of a table."""

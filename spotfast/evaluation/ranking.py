@@ -5,6 +5,7 @@ Straight from the vectors of a model where it has them, in tiles that stay in ca
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,6 +34,11 @@ class Block(Protocol):
     @property
     def num_items(self) -> int:
         """How many items there are."""
+        ...
+
+    @property
+    def excluded(self) -> Rows | None:
+        """A row of items for each user that are left out, or None."""
         ...
 
     def ranks(self) -> NDArray[np.float64]:
@@ -167,6 +173,33 @@ class UserBlocks:
         if out is not None:
             check_items("train", out, num_items)
         return wanted, out
+
+
+class Lost:
+    """Counts the test items that are excluded, so that no model can find them.
+
+    Attributes:
+        num_lost: how many there were.
+        num_targets: of how many test items.
+    """
+
+    def __init__(self) -> None:
+        self.num_lost = self.num_targets = 0
+
+    def count(self, block: Block) -> None:
+        """Take in a block."""
+        self.num_targets += len(block.targets.items)
+        self.num_lost += 0 if block.excluded is None else block.targets.num_common(block.excluded)
+
+    def warn(self, stacklevel: int) -> None:
+        """Say so, if there were any."""
+        if self.num_lost:
+            warnings.warn(
+                f"{self.num_lost} of {self.num_targets} test items are excluded, by train or as preceding items: "
+                "they are never found, and count as missed",
+                UserWarning,
+                stacklevel=stacklevel + 1,
+            )
 
 
 def _num_columns(matrix: Any) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spotfast import validation
 from spotfast.evaluation.errors import rating_errors
 from spotfast.evaluation.metrics import mrr
-from spotfast.evaluation.ranking import UserBlocks
+from spotfast.evaluation.ranking import Lost, UserBlocks
 from spotfast.evaluation.scoring import check_of_users
 from spotfast.interactions import Interactions
 from spotfast.rows import Rows
@@ -36,6 +36,9 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
         ValueError: for ids beyond the model and for predictions that are NaN, naming the user.
         TypeError: for arguments without `.tocsr()`, models without those methods, and sequence models.
 
+    Warns:
+        UserWarning: if test items are in `train`, too, where no model can find them.
+
     Example:
         >>> class Popularity:
         ...     def predict(self, user):
@@ -44,8 +47,12 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
         array([0.5, 1. ])
     """
     check_of_users(model, "predict(user)")
-    users = UserBlocks(model, test, train)
-    return np.concatenate([np.zeros(0), *(mrr(block.ranks(), block.targets) for block in users)])
+    results, lost = [np.zeros(0)], Lost()
+    for block in UserBlocks(model, test, train):
+        results.append(mrr(block.ranks(), block.targets))
+        lost.count(block)
+    lost.warn(stacklevel=2)
+    return np.concatenate(results)
 
 
 def precision_recall_score(
@@ -72,6 +79,9 @@ def precision_recall_score(
         TypeError: for arguments without `.tocsr()`, models without those methods, sequence models, and for a k that is
             not an integer.
 
+    Warns:
+        UserWarning: as `mrr_score`.
+
     Example:
         >>> class Popularity:
         ...     def predict(self, user):
@@ -86,12 +96,15 @@ def precision_recall_score(
     cutoffs = np.array([validation.integer("k", value, 1) for value in (np.ravel(k) if several else [k])])
     if len(cutoffs) == 0:
         raise ValueError("k must hold at least one integer of at least 1, got none")
+    lost = Lost()
     precisions, recalls = [np.zeros((0, len(cutoffs)))], [np.zeros((0, len(cutoffs)))]
     for block in UserBlocks(model, test, train):
         cut = np.minimum(cutoffs, block.num_items)
         hits = np.cumsum(is_target(block.topk(int(cut.max())), block.targets, block.num_items), axis=1)[:, cut - 1]
         precisions.append(hits / cut)
         recalls.append(hits / block.targets.counts()[:, np.newaxis])
+        lost.count(block)
+    lost.warn(stacklevel=2)
     precision, recall = np.concatenate(precisions), np.concatenate(recalls)
     return (precision, recall) if several else (precision[:, 0], recall[:, 0])
 

@@ -100,6 +100,33 @@ def test_scores_without_ties(ties):
             assert result.per_user[name][place] == pytest.approx(value, rel=1e-12), name
 
 
+@pytest.mark.filterwarnings("ignore:.* test items are excluded")
+@pytest.mark.parametrize("ties", ["expected", "pessimistic", "id"])
+class TestExcludedItems:
+    """Never recommended, and found by no metric; only the average rank, as in Spotlight, is behind all others."""
+
+    def values(self, scores, test, train, ties):
+        asked = ["mrr", "auc", *OF_THE_BEST]
+        result = evaluate(Table([scores]), sp.csr_matrix([test]), sp.csr_matrix([train]), asked, 3, ties=ties)
+        assert result.num_evaluated == 1
+        return dict(result)
+
+    def test_all_that_there_are(self, ties):
+        """Nothing is left to rank, and so there is no pair for the AUC."""
+        values = self.values([3.0, 2.0, 1.0], [1, 1, 0], [1, 1, 1], ties)
+        assert np.isnan(values.pop("auc"))
+        assert set(values.values()) == {0.0}
+
+    def test_all_of_a_user(self, ties):
+        values = self.values([3.0, 2.0, 1.0, 1.0], [1, 1, 0, 0], [1, 1, 0, 0], ties)
+        assert set(values.values()) == {0.0}
+
+    def test_one_of_two(self, ties):
+        values = self.values([3.0, 2.0, 1.0, 0.0], [1, 0, 1, 0], [1, 0, 0, 0], ties)
+        assert values["mrr"] == (0 + 1 / 2) / 2
+        assert values["recall@3"] == 0.5
+
+
 class TestConstantScorer:
     """A model that scores all items alike never looks good."""
 

@@ -81,7 +81,7 @@ class Measuring:
                 weighted = plan.dialect.auc == "weighted"
                 found["auc"] = Measured(values, block.targets.counts().astype(np.float64) if weighted else None)
             elif ties == "expected":
-                found["mrr"] = Measured(metrics.expected_mrr(block.counts, block.targets))
+                found["mrr"] = Measured(metrics.expected_mrr(block.counts, block.targets, block.candidates))
             else:
                 found["mrr"] = Measured(metrics.mrr(block.ranks(ties), block.targets))
         self._look_at_lists(block, found)

@@ -160,7 +160,7 @@ def auc_at(hits: Hits, k: int) -> Values:
 def mrr(ranks: Values, targets: Rows) -> Values:
     """Mean reciprocal rank of ALL relevant items: `mean of 1 / rank`, as Spotlight's `mrr_score`.
 
-    Excluded items count with their rank behind all others.
+    Excluded items count with their rank, which is behind all others where ties share their average, and else infinite.
 
     Args:
         ranks: (T,) of the relevant items.
@@ -173,12 +173,19 @@ def mrr(ranks: Values, targets: Rows) -> Values:
     return _row_sums(1.0 / ranks, targets) / targets.counts()
 
 
-def expected_mrr(counts: RankCounts, targets: Rows) -> Values:
+def expected_mrr(counts: RankCounts, targets: Rows, candidates: NDArray[np.int64]) -> Values:
     """Compute `mrr` where ties are broken at random: of e items below a others, the mean of `1 / i, a < i <= a + e`.
+
+    Excluded items have no rank, and count 0.
+
+    Args:
+        counts: of the relevant items.
+        targets: U rows of them, none empty.
+        candidates: (U,) how many items are ranked.
 
     Example:
         >>> counts = RankCounts(above=np.array([1]), equal=np.array([2]), before=np.array([0]))
-        >>> expected_mrr(counts, Rows(np.array([0, 1]), np.array([7])))  # (1 / 2 + 1 / 3) / 2
+        >>> expected_mrr(counts, Rows(np.array([0, 1]), np.array([7])), np.array([9]))  # (1 / 2 + 1 / 3) / 2
         array([0.41666667])
     """
     from scipy.special import digamma
@@ -187,6 +194,7 @@ def expected_mrr(counts: RankCounts, targets: Rows) -> Values:
     tied = counts.equal > 1
     above, equal = counts.above[tied], counts.equal[tied]
     reciprocals[tied] = (digamma(above + equal + 1.0) - digamma(above + 1.0)) / equal
+    reciprocals[counts.above >= np.repeat(candidates, targets.counts())] = 0.0
     return _row_sums(reciprocals, targets) / targets.counts()
 
 

@@ -53,12 +53,17 @@ class Ranked:
         return self.counts.average_ranks if "counts" in vars(self) else self.block.ranks()
 
     def ranks(self, ties: str) -> NDArray[np.float64]:
-        """Return the rank of every test item; averages for "expected", of which the metrics know more."""
+        """Return the rank of every test item; averages for "expected", of which the metrics know more.
+
+        Averages are those of Spotlight: excluded items tie behind all others. Otherwise their rank is infinite.
+        """
         if ties in ("average", "expected"):
             return self.average_ranks
         rows = np.repeat(np.arange(len(self.targets)), self.targets.counts())
         counts = self.counts
-        return ordered_ranks(rows, counts.above, counts.equal, counts.before, ties)
+        ranks = ordered_ranks(rows, counts.above, counts.equal, counts.before, ties)
+        ranks[counts.above >= self.candidates[rows]] = np.inf  # excluded: never recommended
+        return ranks
 
     def hits(self, ties: str) -> Hits:
         """Return the test items up to the largest cut-off."""

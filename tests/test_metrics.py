@@ -15,7 +15,7 @@ from spotfast import backends
 from spotfast.evaluation import evaluate, metrics
 from spotfast.evaluation.bootstrap import bootstrap_intervals
 from spotfast.evaluation.hits import Hits, certain_hits
-from spotfast.evaluation.plan import DEFAULT
+from spotfast.evaluation.plan import DEFAULT, METRICS
 from spotfast.ops.rank_counts import rank_counts, vector_rank_counts
 from spotfast.ops.ranks import vector_ranks
 from spotfast.ops.scores import scores
@@ -220,6 +220,14 @@ def test_backends_agree(monkeypatch):
     monkeypatch.setenv("SPOTFAST_BACKEND", "reference")
     assert backends.choose("ranks") == "reference"
     assert dict(evaluate(Table(scores), test, None, ["mrr", *OF_THE_BEST], 5)) == dict(first)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_a_formula_and_an_example(name):
+    function = getattr(metrics, {"map": "average_precision", "rmse": "mse"}.get(name, name))
+    summary, _, rest = function.__doc__.partition("\n\n")
+    assert "`" in summary + rest.partition("Args:")[0]
+    assert ">>>" in rest
 
 
 class TestHits:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from spotfast.evaluation import memory
 from spotfast.evaluation.errors import check_ratings, rating_errors
 from spotfast.evaluation.measuring import Measuring
+from spotfast.evaluation.metrics import mae, mse
 from spotfast.evaluation.plan import OF_RATINGS, Plan
 from spotfast.evaluation.popularity import popularity_of
 from spotfast.evaluation.ranked import ranked_sequences, ranked_users
@@ -95,14 +96,11 @@ class EvaluatedUsers:
         chosen = self._chosen
         errors = rating_errors(self._model, chosen.test)
         place = np.searchsorted(chosen.users, chosen.test.user_ids)
-        counts = np.bincount(place, minlength=len(chosen.users)).astype(np.float64)
-
-        def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.bincount(place, values, minlength=len(chosen.users)) / counts
-
+        count = len(chosen.users)
+        weights = np.bincount(place, minlength=count).astype(np.float64)
         found = {
-            "rmse": Measured(mean(errors**2), counts, squared=True),
-            "mae": Measured(mean(np.abs(errors)), counts),
+            "rmse": Measured(mse(errors, place, count), weights, squared=True),
+            "mae": Measured(mae(errors, place, count), weights),
         }
         return {name: found[name] for name in self._rated}
 

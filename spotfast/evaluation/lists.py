@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from spotfast import backends, validation
 from spotfast.evaluation.bootstrap import check_options
 from spotfast.evaluation.hits import Hits
-from spotfast.evaluation.metrics import mean_popularity, recommended
+from spotfast.evaluation.metrics import coverage, mean_popularity, recommended
 from spotfast.evaluation.plan import OF_HITS, OF_LISTS, OF_RANKS, Plan
 from spotfast.evaluation.popularity import of_all_items, popularity_of
 from spotfast.evaluation.result import Evaluation, Measured
@@ -56,7 +56,8 @@ def evaluate_lists(
 
     Example:
         >>> from spotfast.interactions import Interactions
-        >>> result = evaluate_lists([[2, 0], [1, -1]], Interactions([0, 0], [0, 1], num_users=2), "recall", k=2)
+        >>> test = Interactions([0, 0], [0, 1], num_users=2, num_items=3)
+        >>> result = evaluate_lists([[2, 0], [1, -1]], test, "recall", k=2)
         >>> result["recall@2"], result.num_skipped
         (0.5, 1)
     """
@@ -90,7 +91,7 @@ def evaluate_lists(
             known = of_all_items(popularity, num_items)
             measured[f"mean_popularity@{cut}"] = Measured(mean_popularity(table, known, cut))
         if "coverage" in plan.metrics:
-            totals[f"coverage@{cut}"] = float(recommended(table, num_items, cut).mean()) if len(table) else np.nan
+            totals[f"coverage@{cut}"] = coverage(recommended(table, num_items, cut)) if len(table) else np.nan
     return Evaluation(
         rows, measured, totals, plan.names(),
         num_skipped=num_skipped, dialect=dialect, ties=None, confidence=confidence, seed=seed,

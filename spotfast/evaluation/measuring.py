@@ -62,7 +62,7 @@ class Measuring:
         if "coverage" not in self._plan.metrics:
             return {}
         return {
-            f"coverage@{k}": float(self._seen[k].mean()) if k in self._seen else float("nan")
+            f"coverage@{k}": metrics.coverage(self._seen[k]) if k in self._seen else float("nan")
             for k in self._plan.cutoffs
         }
 

@@ -222,7 +222,7 @@ def auc(ranks: Values, targets: Rows, candidates: NDArray[np.int64]) -> Values:
 
 
 def recommended(lists: NDArray[np.int64], num_items: int, k: int) -> NDArray[np.bool_]:
-    """Tell which items (I,) are among the first k of any list: coverage is the share of them.
+    """Tell which items (I,) are among the first k of any list.
 
     Args:
         lists: (U, K) ids, -1 where a list is shorter.
@@ -230,16 +230,63 @@ def recommended(lists: NDArray[np.int64], num_items: int, k: int) -> NDArray[np.
         k: the cut-off, at most K counts.
 
     Example:
-        >>> recommended(np.array([[0, 1], [0, -1]]), num_items=4, k=2).mean()
-        np.float64(0.5)
+        >>> recommended(np.array([[0, 1], [0, -1]]), num_items=4, k=2)
+        array([ True,  True, False, False])
     """
     seen = np.zeros(num_items + 1, np.bool_)
     seen[lists[:, :k]] = True  # -1 marks the last
     return seen[:num_items]
 
 
+def coverage(seen: NDArray[np.bool_]) -> float:
+    """Coverage: `items that are in any list / all items`, of the first k of each list.
+
+    Args:
+        seen: (I,) whether each item is `recommended`.
+
+    Example:
+        >>> coverage(recommended(np.array([[0, 1], [0, -1]]), num_items=4, k=2))  # the items 0 and 1
+        0.5
+    """
+    return float(seen.mean())
+
+
+def mse(errors: Values, rows: NDArray[np.int64], count: int) -> Values:
+    """Mean squared error of each user, whose root is the RMSE: `sqrt(mean of (rating - prediction)^2)`.
+
+    Of all users it is the root of their mean, each with the weight of its number of ratings: that of all ratings.
+
+    Args:
+        errors: (N,) `rating - prediction`, in units of the ratings.
+        rows: (N,) the user of each, in [0, count); each has one at least.
+        count: how many users there are.
+
+    Example:
+        >>> np.sqrt(mse(np.array([1.0, -7.0, 2.0]), np.array([0, 0, 1]), 2))  # (1 + 49) / 2 = 25
+        array([5., 2.])
+    """
+    return np.bincount(rows, np.square(errors), count) / np.bincount(rows, minlength=count)
+
+
+def mae(errors: Values, rows: NDArray[np.int64], count: int) -> Values:
+    """MAE, the mean absolute error, of each user: `mean of |rating - prediction|`; of all users, weighted as `mse`.
+
+    Args:
+        errors: (N,) as in `mse`, as the others.
+        rows: (N,) the user of each.
+        count: how many users there are.
+
+    Example:
+        >>> mae(np.array([1.0, -7.0, 2.0]), np.array([0, 0, 1]), 2)
+        array([4., 2.])
+    """
+    return np.bincount(rows, np.abs(errors), count) / np.bincount(rows, minlength=count)
+
+
 def mean_popularity(lists: NDArray[np.int64], popularity: Values, k: int) -> Values:
-    """Mean popularity of the first k of each list. NaN for an empty list.
+    """Mean popularity: `sum of the popularity of the first k items / how many they are`. NaN for an empty list.
+
+    The popularity of an item is how many users have it in the training set, or its quantile (`Plan.popularity`).
 
     Args:
         lists: (U, K) ids, -1 where a list is shorter.

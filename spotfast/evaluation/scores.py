@@ -124,6 +124,13 @@ def rmse_score(model: Any, test: Interactions) -> float:
         ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, or if one
             is NaN, naming the user and the item.
         TypeError: for a test set that is not `Interactions`, for models without those methods, and for sequence models.
+
+    Example:
+        >>> class Same:
+        ...     def predict(self, user_ids, item_ids):
+        ...         return np.full(len(user_ids), 3.0)
+        >>> rmse_score(Same(), Interactions([0, 1], [1, 1], ratings=np.array([4.0, 10.0])))  # sqrt((1 + 49) / 2)
+        5.0
     """
     return float(np.sqrt((rating_errors(model, test) ** 2).mean()))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,14 @@ class Table:
         return self.scores[user]
 
 
+def require(library):
+    """Skip without the library, unless `make test-libraries` runs, which has installed it: then that is a failure."""
+    if os.environ.get("SPOTFAST_REQUIRE_LIBRARIES") == "1":
+        importlib.import_module(library)
+    else:
+        pytest.importorskip(library)
+
+
 def check(name, expected, case, cutoffs):
     scores, train, test = case
     metrics = list(dict.fromkeys(key.partition("@")[0] for key in expected))
@@ -52,7 +62,7 @@ class TestLibraries:
     @pytest.mark.slow
     def test_the_library_itself(self, name, recorder):
         """Other scores than those of the record, more users."""
-        pytest.importorskip(name)
+        require(name)
         rng = np.random.default_rng(3)
         scores = rng.permuted(np.arange(60.0 * 80).reshape(60, 80), axis=1)
         train = rng.random(scores.shape) < 0.2
@@ -114,6 +124,15 @@ def test_popularity_of_lenskit_is_a_quantile():
     np.testing.assert_allclose(result.per_user["mean_popularity@2"], [0.0, (0.0 + 1 / 3) / 2])
     with pytest.raises(ValueError, match="train is needed for 'mean_popularity'"):
         evaluate(Table(scores), test, None, "mean_popularity")
+
+
+def test_a_required_library_is_not_skipped(monkeypatch):
+    monkeypatch.delenv("SPOTFAST_REQUIRE_LIBRARIES", raising=False)
+    with pytest.raises(pytest.skip.Exception):
+        require("no_such_library")
+    monkeypatch.setenv("SPOTFAST_REQUIRE_LIBRARIES", "1")
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        require("no_such_library")
 
 
 def test_names():

@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml
 
-.PHONY: help demo test test-slow test-kernels test-wheel sanitize lint format bench wheel clean check-machine
+.PHONY: help demo test test-slow test-kernels test-libraries test-wheel sanitize lint format bench wheel clean check-machine
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,15 @@ test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, compiled 
 	TRITON_INTERPRET=1 $(PYTEST) --dist load tests/kernels
 	$(PYTEST) -m "not interpreter and not slow" tests/kernels
 	SPOTFAST_GPU_REHEARSAL=1 TRITON_INTERPRET=1 $(PYTEST) --dist load tests/gpu
+
+# RecBole and LensKit ask for older versions of what is installed, and for much that their metrics do not need.
+LIBRARIES := implicit==0.7.3 colorama colorlog deepmerge humanize lazy-loader more-itertools pandas prettytable psutil \
+    py-cpuinfo pyarrow pydantic pydantic-settings pyyaml pyzmq rich scikit-learn structlog tabulate tensorboard texttable \
+    threadpoolctl xopen
+
+test-libraries: $(VENV)-libraries/ready ## the dialects of evaluation, against implicit, RecBole and LensKit themselves
+	SPOTFAST_REQUIRE_EXT=1 SPOTFAST_REQUIRE_LIBRARIES=1 OMP_NUM_THREADS=1 $(VENV)-libraries/bin/python -m pytest -q \
+	    -m "slow or not slow" tests/test_dialects.py
 
 test-wheel: wheel ## the tests, from the built wheel, outside the source tree
 	rm -rf $(VENV)-wheel build/wheel
@@ -91,7 +100,7 @@ wheel: $(STAMPS)/dev ## wheel and source distribution in dist/; SPOTFAST_CUDA_TA
 	SPOTFAST_REQUIRE_EXT=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist
 
 clean: ## everything that was made here
-	rm -rf $(VENV) $(VENV)-wheel build dist *.egg-info spotfast/*.so .coverage demo_losses.png
+	rm -rf $(VENV) $(VENV)-libraries $(VENV)-wheel build dist *.egg-info spotfast/*.so .coverage demo_losses.png
 
 # What each installation step needs is remembered by a stamp, so that a second call does nothing.
 
@@ -114,6 +123,16 @@ $(STAMPS)/demo: $(STAMPS)/package
 $(STAMPS)/dev: $(STAMPS)/demo
 	$(BIN)/python -m pip install -q -c constraints.txt triton pytest pytest-cov pytest-xdist hypothesis pandas polars pyarrow \
 	    ruff mypy clang-format build scipy-stubs
+	@touch $@
+
+$(VENV)-libraries/ready: constraints.txt Makefile $(NATIVE_SOURCES)
+	@$(MAKE) --no-print-directory check-machine
+	$(PYTHON) -m venv $(VENV)-libraries
+	$(VENV)-libraries/bin/python -m pip install -q -c constraints.txt torch
+	$(VENV)-libraries/bin/python -m pip install -q -c constraints.txt setuptools pybind11 numpy scipy numba tqdm safetensors \
+	    platformdirs filelock narwhals pytest hypothesis $(LIBRARIES)
+	$(VENV)-libraries/bin/python -m pip install -q --no-deps recbole==1.2.1 lenskit==2025.8.1
+	SPOTFAST_REQUIRE_EXT=1 $(VENV)-libraries/bin/python -m pip install -q -c constraints.txt --no-build-isolation -e .
 	@touch $@
 
 check-machine:

@@ -100,7 +100,7 @@ def measure(quick: bool) -> Iterator[harness.Case]:
         whole = partial(of_model, some, ties)
         harness.require(bool((whole().per_user["mrr"] == scores()).all()), "mrr differs")
         alone, all_metrics = harness.alternate([scores, whole], repetitions)
-        name = f"evaluate, 8 metrics x 3 k, ties {ties or 'as Spotlight'}: mrr_score"
+        name = f"evaluate, 8 metrics x 3 k, ties {ties or 'by default'}: mrr_score"
         yield harness.ratio(name, alone, all_metrics, EVALUATE_FLOOR)
     if importlib.util.find_spec("ranx") is None:
         print("ranx is not installed (pip install ranx): its cases are not judged")

@@ -11,6 +11,12 @@ from spotfast.ops.row_update import DeferredRows, Table
 Settings = tuple[tuple[float, float], float, float]  # betas, eps, weight decay
 
 
+def catch_up(layer: nn.Module, ids: Tensor) -> None:
+    """Bring rows up to date about to be read past their layer, whose only hooks are those of `DeferredAdam`."""
+    for hook in layer._forward_pre_hooks.values():
+        hook(layer, (ids,), {})
+
+
 class DeferredTable:
     """A table whose rows take steps without a gradient when they are next read.
 
@@ -66,6 +72,11 @@ class DeferredTable:
     @property
     def _table(self) -> Table:
         return self._weight, self._state["exp_avg"], self._state["exp_avg_sq"]
+
+    @staticmethod
+    def owns(hook: Any) -> bool:
+        """Tell whether a hook is `before_lookup`, as `DeferredAdam` registers it."""
+        return getattr(getattr(hook, "func", None), "__func__", None) is DeferredTable.before_lookup
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.flush()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from spotfast import hooks
+from spotfast.deferred_table import DeferredTable, catch_up
 from spotfast.layers import TABLES
+
+Lookup = Callable[[Tensor], Tensor]
+
+LOOKED_UP = 1 << 12  # ids at once, of all
 
 
 @contextmanager
@@ -25,7 +31,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def vectors_of(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:
+def vectors_of(layer: nn.Module, lookup: Lookup, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return vectors, and the row of each id (N,) among them: the table itself where the layer is nothing but one.
 
     Args:
@@ -33,10 +39,38 @@ def vectors_of(layer: nn.Module, lookup: Callable[[Tensor], Tensor], ids: Tensor
         lookup: a function from ids (N,) to vectors (N, D), for layers of other kinds.
         ids: int64 tensor of shape (N,).
     """
-    seen = hooks.see_calls_of(layer)
-    if isinstance(layer, nn.Embedding) and type(layer) in TABLES and layer.max_norm is None and not seen:
+    if _is_table(layer):
+        catch_up(layer, ids)
         return layer.weight.detach(), ids
     return lookup(ids).contiguous(), torch.arange(len(ids), device=ids.device)
+
+
+def all_vectors(layer: nn.Module, lookup: Lookup, every: Tensor) -> tuple[Tensor, int]:
+    """Return the vectors (N, D) of the ids 0 .. N - 1, and the bytes made for them: 0 for the table itself.
+
+    Args:
+        layer: as in `vectors_of`.
+        lookup: likewise.
+        every: the ids 0 .. N - 1 in order.
+    """
+    if _is_table(layer):
+        return vectors_of(layer, lookup, every)[0][: len(every)], 0
+    first, *others = every.split(LOOKED_UP)  # some at a time: layers of other kinds need more for an id than its vector
+    some = lookup(first)
+    vectors = some.new_empty(len(every), some.shape[1])
+    vectors[: len(first)] = some
+    for ids in others:
+        vectors[ids[0] : ids[-1] + 1] = lookup(ids)
+    return vectors, vectors.nbytes
+
+
+def _is_table(layer: nn.Module) -> TypeGuard[nn.Embedding]:
+    """Tell whether all that a layer does is to look up rows, brought up to date by `DeferredAdam` perhaps."""
+    if not isinstance(layer, nn.Embedding) or type(layer) not in TABLES or layer.max_norm is not None:
+        return False
+    if layer._forward_hooks or hooks.on_all_modules():
+        return False
+    return all(map(DeferredTable.owns, layer._forward_pre_hooks.values()))
 
 
 def rows_of(vectors: Tensor, index: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import itertools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,14 @@ class Table:
         return self.scores[user]
 
 
+def require(library):
+    """Skip without the library, unless `make test-libraries` runs, which has installed it: then that is a failure."""
+    if os.environ.get("SPOTFAST_REQUIRE_LIBRARIES") == "1":
+        importlib.import_module(library)
+    else:
+        pytest.importorskip(library)
+
+
 def check(name, expected, case, cutoffs):
     scores, train, test = case
     metrics = list(dict.fromkeys(key.partition("@")[0] for key in expected))
@@ -51,7 +62,7 @@ class TestLibraries:
     @pytest.mark.slow
     def test_the_library_itself(self, name, recorder):
         """Other scores than those of the record, more users."""
-        pytest.importorskip(name)
+        require(name)
         rng = np.random.default_rng(3)
         scores = rng.permuted(np.arange(60.0 * 80).reshape(60, 80), axis=1)
         train = rng.random(scores.shape) < 0.2
@@ -71,18 +82,39 @@ class TestLibraries:
         assert listed.num_skipped == ranked.num_skipped == 1
 
 
+@pytest.mark.filterwarnings("ignore:.* test items are excluded")
 def test_spotlight_is_what_its_scores_are():
-    """With tied scores, excluded test items, and k beyond the items."""
+    """With tied scores, excluded test items, and k beyond the items; lists have ties in the order of ids."""
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 4, (20, 15)).astype(float)
     test, train = (sp.csr_matrix(rng.random(scores.shape) < share) for share in (0.3, 0.4))
-    with pytest.warns(UserWarning, match="test items are excluded"):
-        result = evaluate(Table(scores), test, train, ["mrr", "precision", "recall"], (1, 5, 40))
+    result = evaluate(Table(scores), test, train, "mrr")
+    lists = evaluate(Table(scores), test, train, ["precision", "recall"], (1, 5, 40), ties="id")
     np.testing.assert_array_equal(result.per_user["mrr"], mrr_score(Table(scores), test, train))
     precision, recall = precision_recall_score(Table(scores), test, train, k=(1, 5, 40))
     for column, k in enumerate((1, 5, 40)):
-        np.testing.assert_array_equal(result.per_user[f"precision@{k}"], precision[:, column])
-        np.testing.assert_array_equal(result.per_user[f"recall@{k}"], recall[:, column])
+        np.testing.assert_array_equal(lists.per_user[f"precision@{k}"], precision[:, column])
+        np.testing.assert_array_equal(lists.per_user[f"recall@{k}"], recall[:, column])
+
+
+@pytest.mark.parametrize("name", list(DIALECTS))
+def test_ties_are_left_to_chance_in_every_dialect(name):
+    """The default is the mean over every order of tied items, except where items share their average rank."""
+    rng = np.random.default_rng(5)
+    asked = ["precision", "recall", "hit_rate", "ndcg", "map", "reciprocal_rank", "mrr", "auc"]
+    for _ in range(5):
+        tied = rng.integers(0, 3, 6)
+        orders = tied + np.array(list(itertools.permutations(range(6)))) / 10  # a user for each
+        relevant = rng.permutation([True, True, True, False, False, False])[np.newaxis]
+        found, every = (
+            evaluate(
+                Table(scores), sp.csr_matrix(relevant.repeat(len(scores), axis=0)), None, asked, (2, 4), dialect=name
+            )
+            for scores in (tied[np.newaxis].astype(float), orders)
+        )
+        for metric, value in found.items():
+            if metric != "mrr":  # without a cut-off: an average rank is not an average of reciprocals
+                assert value == pytest.approx(every[metric], rel=1e-12), metric
 
 
 def test_popularity_of_lenskit_is_a_quantile():
@@ -92,6 +124,15 @@ def test_popularity_of_lenskit_is_a_quantile():
     np.testing.assert_allclose(result.per_user["mean_popularity@2"], [0.0, (0.0 + 1 / 3) / 2])
     with pytest.raises(ValueError, match="train is needed for 'mean_popularity'"):
         evaluate(Table(scores), test, None, "mean_popularity")
+
+
+def test_a_required_library_is_not_skipped(monkeypatch):
+    monkeypatch.delenv("SPOTFAST_REQUIRE_LIBRARIES", raising=False)
+    with pytest.raises(pytest.skip.Exception):
+        require("no_such_library")
+    monkeypatch.setenv("SPOTFAST_REQUIRE_LIBRARIES", "1")
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        require("no_such_library")
 
 
 def test_names():

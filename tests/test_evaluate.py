@@ -84,6 +84,19 @@ class TestModels:
         assert dict(result) == dict(ranked)
         assert result.num_skipped == ranked.num_skipped == 30 - len(np.unique(test.user_ids))
 
+    @pytest.mark.parametrize("dialect", ["spotlight", "lenskit"])
+    def test_what_lists_hold(self, fitted, dialect):
+        model, test, train = fitted
+        lists, _ = model.recommend(np.arange(30), k=20, exclude=train)
+        asked = ["coverage", "recall", "mean_popularity"]
+        result = evaluate_lists(lists, test, asked, train=train, dialect=dialect)
+        ranked = evaluate(model, test, train, asked, dialect=dialect)
+        assert dict(result) == dict(ranked)
+        assert list(result) == list(ranked)
+        assert result.intervals["mean_popularity@5"] == ranked.intervals["mean_popularity@5"]
+        nobody = Interactions([], [], num_users=30, num_items=50)
+        assert np.isnan(evaluate_lists(lists, nobody, "coverage", 5)["coverage@5"])
+
     def test_coverage_and_popularity(self, fitted):
         model, test, train = fitted
         result = evaluate(model, test, train, ["coverage", "mean_popularity"], 7)
@@ -160,6 +173,23 @@ class TestUsers:
         assert caught[0].filename == __file__
         assert result["recall@3"] == 0.5
         assert result["auc"] == 0.5  # above the one other item that is ranked; the lost one below it
+
+    @pytest.mark.parametrize(
+        "ask",
+        [mrr_score, precision_recall_score, partial(evaluate, metrics="coverage"), partial(evaluate, metrics="mrr")],
+    )
+    @pytest.mark.parametrize("kind", ["predict", "vectors"])
+    def test_every_score_warns_of_them_once(self, ask, kind, fitted):
+        model, test, train = fitted
+        model = Table([model.predict(user) for user in range(30)]) if kind == "predict" else model
+        both = train.take(np.arange(len(train)) < 7)
+        mixed = Interactions(
+            np.append(test.user_ids, both.user_ids), np.append(test.item_ids, both.item_ids), num_users=30, num_items=50
+        )
+        with pytest.warns(UserWarning, match=f"7 of {len(mixed)} test items are excluded") as caught:
+            ask(model, mixed, train)
+        assert [each.filename for each in caught] == [__file__]
+        ask(model, mixed)  # without any
 
 
 class TestMemory:
@@ -290,7 +320,7 @@ class TestBadInput:
             evaluate(fitted[0], sequences)
         with pytest.raises(TypeError, match="test must be Interactions or a scipy sparse matrix, got list"):
             evaluate(fitted[0], [[1]])
-        with pytest.raises(TypeError, match=r"model must have a method predict\(user\), got int"):
+        with pytest.raises(TypeError, match=r"predict\(user\), or user_vectors\(\) .*, got int"):
             evaluate(3, sp.csr_matrix(np.eye(3)))
 
 
@@ -304,6 +334,10 @@ class TestBadLists:
             ([[1, 2]], {"k": 3}, ValueError, "k must be at most 2, the length of the lists, got 3"),
             ([[1, -2]], {}, ValueError, "lists must hold ids of at least 0, or -1 for none, got -2"),
             ([[0.5]], {}, ValueError, "lists must hold whole numbers"),
+            ([[1], [3]], {}, ValueError, "lists must hold items below num_items = 3, .* got 3"),
+            ([[1], [7]], {"num_items": 7}, ValueError, "lists must hold items below num_items = 7, .* got 7"),
+            ([[1]], {"num_items": 2}, ValueError, "test must hold items below num_items = 2, .* got 2"),
+            ([[1]], {"metrics": "mean_popularity"}, ValueError, "train is needed for 'mean_popularity', got None"),
             ([[0, 0]], {}, ValueError, "lists must not repeat an item, got 0 twice for user 0"),
             ([[0]] * 4, {}, ValueError, "lists must be at most as many as test has users, 3, got 4"),
             ([[0]], {"users": [3]}, ValueError, "users must be below the number of users in test = 3, got 3"),

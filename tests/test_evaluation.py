@@ -9,11 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotfast.evaluation import mrr_score, precision_recall_score, ranking, scoring
+from spotfast.evaluation import mrr_score, precision_recall_score, ranking, scoring, sources
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
 
 FORMATS = ["coo_matrix", "csr_matrix", "csc_matrix", "lil_matrix", "dok_matrix", "coo_array", "csr_array"]
+
+# Test items among the training items are legal, as in Spotlight; test_evaluate.py has the test of the warning.
+pytestmark = pytest.mark.filterwarnings("ignore:.* test items are excluded")
 
 
 class Table:
@@ -89,7 +92,7 @@ def test_many_users_are_scored_in_blocks(monkeypatch):
     scores, test = rng.normal(size=(23, 10)), sp.csr_matrix(rng.random((23, 10)) < 0.4)
     whole = mrr_score(Table(scores), test), *precision_recall_score(Table(scores), test, k=3)
     monkeypatch.setattr(scoring, "BLOCK_BYTES", 5 * scores[0].nbytes)
-    blocks = list(scoring.score_blocks(Table(scores), np.arange(23), 8))
+    blocks = list(sources.score_blocks(sources.source_of(Table(scores)), np.arange(23), 8))
     assert [len(block) for block, _ in blocks] == [5, 5, 5, 5, 3]
     parts = mrr_score(Table(scores), test), *precision_recall_score(Table(scores), test, k=3)
     for one, other in zip(whole, parts, strict=True):
@@ -101,7 +104,7 @@ def test_many_users_are_scored_in_blocks(monkeypatch):
 def test_own_models_as_any_model(loss, ranked_from, monkeypatch):
     """Blocks of users give what `predict` gives, user by user, from vectors as from rows of scores."""
     if ranked_from == "rows":
-        monkeypatch.setattr(ranking, "_vector_scorer", lambda model: None)
+        monkeypatch.setattr(sources.OwnModel, "by_vectors", False)
     rng = np.random.default_rng(0)
     data, train = (
         Interactions(rng.integers(0, 9, 80), rng.integers(0, 20, 80), num_users=9, num_items=20) for _ in range(2)
@@ -238,7 +241,7 @@ class TestBadInput:
             ((Table(ROW), 3), TypeError, "test must be Interactions or a scipy sparse matrix, got int"),
             ((Table(ROW), ROW), TypeError, "test must be .* got ndarray"),
             ((Table(ROW), ONE, ROW), TypeError, "train must be .* got ndarray"),
-            ((3, ONE), TypeError, r"model must have a method predict\(user\), got int"),
+            ((3, ONE), TypeError, r"predict\(user\), or user_vectors\(\) .*, got int"),
             ((Table(ROW[:, :1]), ONE), ValueError, "test must hold items below 1, which the model predicts, got 1"),
             ((Table(ROW[:, :2]), ONE, sp.eye(1, 4, 3).tocsr()), ValueError, "train must hold items below 2, .* got 3"),
             (

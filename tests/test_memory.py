@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
+import torch
 
+from spotfast.factorization.representations import BilinearNet
+from spotfast.factorization.scoring import make_scorer
+from spotfast.interactions import SequenceInteractions
 from spotfast.memory import as_bytes, readable
+from spotfast.optim import DeferredAdam
+from spotfast.sequence.implicit import ImplicitSequenceModel
 
 TOLERANCE = 1.2
 
@@ -152,6 +159,112 @@ def test_evaluation(run_python, metrics, kind, k, users, items, budget):
     assert budget is None or estimate <= as_bytes("budget", budget)
 
 
+KINDS = """
+kind, asking, users, items, dim, budget = {arguments!r}
+import warnings
+warnings.simplefilter("ignore")  # training runs through autograd
+import torch
+from spotfast.factorization.explicit import ExplicitFactorizationModel
+from spotfast.factorization.representations import BilinearNet
+from spotfast.interactions import SequenceInteractions
+from spotfast.layers import BloomEmbedding
+from spotfast.sequence.implicit import ImplicitSequenceModel
+from spotfast.sequence.representations import LSTMNet, MixtureLSTMNet
+
+def bloom(items):
+    return BloomEmbedding(items, dim, compression_ratio=0.2, padding_idx=None)
+
+class Anyones(torch.nn.Module):
+    def __init__(self, items):
+        super().__init__()
+        self.scores = torch.nn.Parameter(torch.zeros(items))
+
+    def forward(self, user_ids, item_ids):
+        return self.scores[item_ids]
+
+class Vectors:
+    def __init__(self, users, items):
+        self.tables = np.random.default_rng(0).random((users, dim)), np.random.default_rng(1).random((items, dim))
+
+    def user_vectors(self):
+        return self.tables[0]
+
+    def item_vectors(self):
+        return self.tables[1]
+
+def fitted(users, items):
+    data = interactions(users, 5, users, items, 0)
+    data.ratings = np.ones(len(data), np.float32)
+    if kind == "vectors in float64":
+        return Vectors(users, items), data
+    if kind.startswith("sequence"):
+        few = np.random.default_rng(0).integers(1, items, (users, 9), np.int32)
+        data = SequenceInteractions(few, num_items=items)
+        net = {{
+            "sequence": lambda: None,
+            "sequence, deferred": lambda: None,
+            "sequence, Bloom": lambda: LSTMNet(items, dim, item_embedding_layer=bloom(items)),
+            "sequence, mixture": lambda: MixtureLSTMNet(items, dim),
+        }}[kind]()
+        model = ImplicitSequenceModel(
+            representation="pooling" if net is None else net, embedding_dim=dim, n_iter=0, random_state=0,
+            sparse=kind == "sequence, deferred",
+        )
+        model.fit(data)
+        return model, data
+    make = ExplicitFactorizationModel if kind in ("poisson", "logistic") else ImplicitFactorizationModel
+    net = None
+    if kind == "Bloom":
+        net = BilinearNet(users, items, dim, item_embedding_layer=bloom(items))
+    elif kind == "anyone's network":
+        net = Anyones(items)
+    options = {{"loss": kind}} if make is ExplicitFactorizationModel else {{"negatives": "uniform"}}
+    model = make(n_iter=0, embedding_dim=dim, representation=net, random_state=0, **options)
+    model.fit(data)
+    return model, data
+
+def ask(model, data, estimating, budget=None):
+    if asking == "evaluate":
+        function = evaluation.estimate_memory if estimating else evaluation.evaluate
+        return function(model, data, metrics=("mrr", "ndcg"), k=10, memory_budget=budget)
+    function = recommendation.estimate_memory if estimating else recommendation.recommend
+    asked = data.sequences if kind.startswith("sequence") else np.arange(data.num_users)
+    return function(model, asked, 10, memory_budget=budget)
+
+for estimating in (True, False):  # what is loaded at first use
+    ask(*fitted(3, 40), estimating)
+model, data = fitted(users, items)
+estimate = ask(model, data, True, budget)
+before = start()
+ask(model, data, False, budget)
+print(json.dumps([estimate, peak() - before, peak()]))
+"""
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("asking", ["evaluate", "recommend"])
+@pytest.mark.parametrize(
+    ("kind", "users", "items", "dim"),
+    [
+        ("plain", 300, 1_000_000, 16),
+        ("poisson", 300, 1_000_000, 16),
+        ("logistic", 300, 1_000_000, 16),
+        ("Bloom", 300, 500_000, 32),
+        ("anyone's network", 100, 1_000_000, 16),
+        ("vectors in float64", 300, 500_000, 32),
+        ("sequence", 200, 1_000_000, 16),
+        ("sequence, deferred", 200, 1_000_000, 16),
+        ("sequence, Bloom", 200, 500_000, 32),
+        ("sequence, mixture", 50, 1_000_000, 16),
+    ],
+)
+def test_every_kind_of_model(run_python, kind, asking, users, items, dim):
+    """Many items, so that tables of items, and rows of scores, are what takes memory."""
+    estimate, used, _ = measured(run_python, KINDS, kind, asking, users, items, dim, None)
+    assert used <= TOLERANCE * estimate
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [(1, 1), ("7 B", 7), ("512MB", 512 * 10**6), ("1.5 GiB", 3 * 2**29), (" 2kb ", 2000), ("3 mib", 3 * 2**20)],
@@ -176,3 +289,39 @@ def test_what_is_no_size_is_refused(size):
 def test_what_is_written_suffices(size):
     """A budget of as much as a message asks for is enough, and not much more."""
     assert size <= as_bytes("size", readable(size)) <= 1.1 * size + 1000
+
+
+class TestTablesOfDeferredAdam:
+    """Their hooks are known: scores are computed from the table itself, and all rows of it are up to date."""
+
+    def check(self, net, optimizer, make):
+        layer = net.item_embeddings
+        optimizer.zero_grad()
+        layer(torch.tensor([1])).sum().backward()
+        optimizer.step()  # from here on, the other rows owe a step
+        owing = layer.weight.detach().clone()
+        vectors = make()
+        assert vectors.data_ptr() == layer.weight.data_ptr()
+        scored = vectors.clone()
+        assert (scored[2:] != owing[2:]).any()
+        optimizer.flush()
+        assert torch.equal(scored, layer.weight)
+
+    def test_of_sequences(self):
+        model = ImplicitSequenceModel(representation="lstm", sparse=True, embedding_dim=4, n_iter=1, random_state=0)
+        model.fit(SequenceInteractions(np.arange(1, 25).reshape(6, 4)))
+        assert isinstance(model._optimizer, DeferredAdam)
+        self.check(model._net, model._optimizer, lambda: model._scorer()._vectors)
+
+    def test_of_users(self):
+        net = BilinearNet(6, 25, 4, sparse=True)
+        optimizer = DeferredAdam(net)
+        net(torch.arange(6), torch.arange(6)).sum().backward()
+        optimizer.step()
+        self.check(net, optimizer, lambda: make_scorer(net, 25, None)._item_vectors)
+
+    def test_a_foreign_hook_is_respected(self):
+        net = BilinearNet(6, 25, 4)
+        net.item_embeddings.register_forward_hook(lambda layer, args, output: 2 * output)
+        scores = make_scorer(net, 25, None).matrix(torch.arange(6))
+        torch.testing.assert_close(scores, 2 * net.user_embeddings.weight @ net.item_embeddings.weight.T)

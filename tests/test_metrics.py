@@ -15,6 +15,7 @@ from spotfast import backends
 from spotfast.evaluation import evaluate, metrics
 from spotfast.evaluation.bootstrap import bootstrap_intervals
 from spotfast.evaluation.hits import Hits, certain_hits
+from spotfast.evaluation.plan import DEFAULT, METRICS
 from spotfast.ops.rank_counts import rank_counts, vector_rank_counts
 from spotfast.ops.ranks import vector_ranks
 from spotfast.ops.scores import scores
@@ -99,6 +100,33 @@ def test_scores_without_ties(ties):
             assert result.per_user[name][place] == pytest.approx(value, rel=1e-12), name
 
 
+@pytest.mark.filterwarnings("ignore:.* test items are excluded")
+@pytest.mark.parametrize("ties", ["expected", "pessimistic", "id"])
+class TestExcludedItems:
+    """Never recommended, and found by no metric; only the average rank, as in Spotlight, is behind all others."""
+
+    def values(self, scores, test, train, ties):
+        asked = ["mrr", "auc", *OF_THE_BEST]
+        result = evaluate(Table([scores]), sp.csr_matrix([test]), sp.csr_matrix([train]), asked, 3, ties=ties)
+        assert result.num_evaluated == 1
+        return dict(result)
+
+    def test_all_that_there_are(self, ties):
+        """Nothing is left to rank, and so there is no pair for the AUC."""
+        values = self.values([3.0, 2.0, 1.0], [1, 1, 0], [1, 1, 1], ties)
+        assert np.isnan(values.pop("auc"))
+        assert set(values.values()) == {0.0}
+
+    def test_all_of_a_user(self, ties):
+        values = self.values([3.0, 2.0, 1.0, 1.0], [1, 1, 0, 0], [1, 1, 0, 0], ties)
+        assert set(values.values()) == {0.0}
+
+    def test_one_of_two(self, ties):
+        values = self.values([3.0, 2.0, 1.0, 0.0], [1, 0, 1, 0], [1, 0, 0, 0], ties)
+        assert values["mrr"] == (0 + 1 / 2) / 2
+        assert values["recall@3"] == 0.5
+
+
 class TestConstantScorer:
     """A model that scores all items alike never looks good."""
 
@@ -114,6 +142,27 @@ class TestConstantScorer:
         assert chance["hit_rate@10"] < 0.5
         for name, value in result.items():
             assert value <= chance[name] + 1e-12
+
+    @pytest.mark.parametrize("train", [None, sp.csr_matrix(np.arange(100) % 7 == np.arange(60)[:, np.newaxis] % 7)])
+    def test_as_good_as_chance_by_default(self, train):
+        """Low ids are popular: no metric is better than that of scores drawn at random, the mean of 40 draws."""
+        rng = np.random.default_rng(0)
+        test = sp.csr_matrix(rng.random((60, 100)) < 0.5 / (1 + np.arange(100) / 5))
+        if train is not None:
+            test = sp.csr_matrix(test.toarray() & ~train.toarray())
+        asked = (*DEFAULT, "coverage")
+
+        def values(scores):
+            return evaluate(Table(scores), test, train, asked, (5, 10))
+
+        constant = values(np.zeros((60, 100)))
+        drawn = [values(rng.random((60, 100))) for _ in range(40)]
+        for name, value in constant.items():
+            every = np.array([each[name] for each in drawn])
+            error = every.std() / np.sqrt(len(every)) + 1e-12
+            assert value <= every.mean() + 4 * error, name
+            if name not in ("mrr", "coverage@5", "coverage@10"):  # where average ranks, or equal lists, are worse
+                assert value >= every.mean() - 4 * error, name
 
     def test_by_id_it_may(self):
         assert evaluate(self.model, self.test, None, "recall", 10, ties="id")["recall@10"] == 1.0
@@ -171,6 +220,14 @@ def test_backends_agree(monkeypatch):
     monkeypatch.setenv("SPOTFAST_BACKEND", "reference")
     assert backends.choose("ranks") == "reference"
     assert dict(evaluate(Table(scores), test, None, ["mrr", *OF_THE_BEST], 5)) == dict(first)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_a_formula_and_an_example(name):
+    function = getattr(metrics, {"map": "average_precision", "rmse": "mse"}.get(name, name))
+    summary, _, rest = function.__doc__.partition("\n\n")
+    assert "`" in summary + rest.partition("Args:")[0]
+    assert ">>>" in rest
 
 
 class TestHits:

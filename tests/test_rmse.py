@@ -58,7 +58,7 @@ def test_no_interactions(test):
 
 
 def test_no_model():
-    with pytest.raises(TypeError, match=r"model must have a method predict\(user_ids, item_ids\), got int"):
+    with pytest.raises(TypeError, match=r"predict\(user_ids, item_ids\), or user_vectors\(\) .*, got int"):
         rmse_score(3, DATA)
 
 

@@ -24,8 +24,9 @@ class Dialect:
         auc: "pairs", the mean over users; "weighted", users weighted with their numbers of test items; "list", that of
             the first k items (`auc_at`).
         popularity: "counts", how many users an item has in the training set; "quantiles", the rank of that number.
-        average_ties: the metrics for which items with equal scores share their average rank. For all others, the item
-            with the lower id comes first: libraries take what their partial sort happens to give.
+        average_ties: the metrics for which items with equal scores share their average rank. All others are the
+            expectation over the orders of those items: libraries take the one that their partial sort happens to give,
+            which defines nothing, and an order by id makes a constant scorer look good where low ids are popular.
     """
 
     precision: str = "k"

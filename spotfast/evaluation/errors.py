@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spotfast import validation
 from spotfast.evaluation.scoring import check_of_users
+from spotfast.vector_tables import VectorTables
 
 
 def rating_errors(model: Any, test: Any) -> NDArray[np.float64]:
@@ -17,12 +18,16 @@ def rating_errors(model: Any, test: Any) -> NDArray[np.float64]:
     Raises:
         ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, or if one
             is NaN, naming the user and the item.
-        TypeError: for a test set that is not `Interactions`, for models without `predict`, and for sequence models.
+        TypeError: for a test set that is not `Interactions`, and for models of sequences, or without `predict` and
+            vectors.
     """
     check_of_users(model, "predict(user_ids, item_ids)")
     check_ratings(test)
     ratings = validation.numbers("ratings", test.ratings, len(test)).astype(np.float64)
-    predictions = np.asarray(model.predict(test.user_ids, test.item_ids))
+    if hasattr(model, "predict"):
+        predictions = np.asarray(model.predict(test.user_ids, test.item_ids))
+    else:
+        predictions = VectorTables.of_model(model).pairs(test.user_ids, test.item_ids)
     if predictions.shape != ratings.shape:
         raise ValueError(f"model must predict an array of shape {ratings.shape}, got {predictions.shape}")
     unknown = np.flatnonzero(np.isnan(predictions))

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spotfast.evaluation.bootstrap import check_options
 from spotfast.evaluation.evaluated import Evaluated, EvaluatedSequences, EvaluatedUsers
+from spotfast.evaluation.measuring import Measuring
 from spotfast.evaluation.plan import DEFAULT, METRICS, Plan
 from spotfast.evaluation.result import Evaluation
 from spotfast.interactions import SequenceInteractions, SequenceWindows
@@ -39,18 +40,20 @@ def evaluate(
     in `spotfast.evaluation.metrics`; `docs/evaluation.md` compares libraries.
 
     Args:
-        model: a fitted model, or anything whose `predict(user)`, or `predict(sequence)`, gives the scores of all items.
+        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, whose products are the scores, as
+            `spotfast.recommendation.recommend` takes it; or anything whose `predict(user)`, or `predict(sequence)`,
+            gives the scores of all items.
         test: `Interactions`, or anything with `.tocsr()`: users x items. For a model of sequences sequences of at least
             2 items, the last of which is predicted from the others.
         train: users x items to leave out of each user's ranking, or None; for sequences it must be None.
         metrics: names. Of the best k: "precision", "recall", "hit_rate", "ndcg", "map", "reciprocal_rank" (of the first
             hit), "coverage", "mean_popularity" (in `train`). Of whole rankings: "mrr", "auc". Of ratings, predicted by
-            `predict(user_ids, item_ids)`: "rmse", "mae".
+            `predict(user_ids, item_ids)`, or by the vectors of a model without it: "rmse", "mae".
         k: cut-offs, at least 1.
         dialect: whose definitions: "spotlight", "implicit", "recbole" or "lenskit".
-        ties: what is done about equal scores. None: the dialect's own. "average": they share the mean of their ranks;
-            "expected": the expectation over all orders, for every metric in closed form; "pessimistic": relevant items
-            come last; "id": the lower id comes first, as in lists.
+        ties: what is done about equal scores. None: what the dialect's library defines, else "expected". "average":
+            they share the mean of their ranks; "expected": the expectation over all orders, for every metric in closed
+            form; "pessimistic": relevant items come last; "id": the lower id comes first, as in lists.
         confidence: of the intervals, in (0, 1).
         seed: of the bootstrap, at least 0.
         users: the only users to evaluate, any order; None: all.
@@ -90,12 +93,16 @@ def evaluate(
     check_options(confidence, seed)
     if memory_budget is not None:
         as_bytes("memory_budget", memory_budget)  # before any work
-    evaluated = _evaluated(plan, model, test, train, users, exclude_preceding)
-    at_once = most_within(memory_budget, evaluated.at_once, evaluated.num_bytes)
-    who, measuring = evaluated.measure(at_once, verbose)
+
+    def measure() -> tuple[NDArray[np.int64], Measuring, int]:  # so that tables of items are gone before intervals come
+        evaluated = _evaluated(plan, model, test, train, users, exclude_preceding)
+        at_once = most_within(memory_budget, evaluated.at_once, evaluated.num_bytes)
+        return *evaluated.measure(at_once, verbose), evaluated.num_skipped
+
+    who, measuring, num_skipped = measure()
     return Evaluation(
         who, measuring.measured, measuring.totals(), plan.names(),
-        num_skipped=evaluated.num_skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,
+        num_skipped=num_skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,
     )  # fmt: skip
 
 

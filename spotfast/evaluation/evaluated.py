@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from spotfast.evaluation import memory
 from spotfast.evaluation.errors import check_ratings, rating_errors
 from spotfast.evaluation.measuring import Measuring
+from spotfast.evaluation.metrics import mae, mse
 from spotfast.evaluation.plan import OF_RATINGS, Plan
+from spotfast.evaluation.popularity import popularity_of
 from spotfast.evaluation.ranked import ranked_sequences, ranked_users
 from spotfast.evaluation.ranking import UserBlocks
 from spotfast.evaluation.result import Measured
-from spotfast.evaluation.scoring import check_of_users, has_own_predict, rows_in_block, score_bytes
-from spotfast.evaluation.sequence_scoring import PREDICTED, REPRESENTED, check_of_sequences
+from spotfast.evaluation.scoring import check_of_users
+from spotfast.evaluation.sequence_scoring import REPRESENTED, check_of_sequences, scoring_bytes
 from spotfast.evaluation.subset import TestUsers
-from spotfast.rows import Rows
-from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.training.sequence import Sequences
 
 
@@ -47,7 +47,7 @@ class EvaluatedUsers:
 
     Args:
         plan: what is computed.
-        model: anything with `predict(user)`.
+        model: anything with `predict(user)`, or with `user_vectors()` and `item_vectors()`.
         test: `Interactions`, or anything with `.tocsr()`.
         train: the same, items to leave out, or None.
         users: the only users to take, or None.
@@ -57,7 +57,7 @@ class EvaluatedUsers:
         check_of_users(model, "predict(user)")
         self._plan, self._model = plan, model
         self._chosen = TestUsers(test, users)
-        self._popularity = _popularity(plan, train)
+        self._popularity = popularity_of(plan, train)
         self.num_skipped = self._chosen.num_skipped
         self._rated = [name for name in plan.metrics if name in OF_RATINGS]
         if self._rated:
@@ -95,14 +95,11 @@ class EvaluatedUsers:
         chosen = self._chosen
         errors = rating_errors(self._model, chosen.test)
         place = np.searchsorted(chosen.users, chosen.test.user_ids)
-        counts = np.bincount(place, minlength=len(chosen.users)).astype(np.float64)
-
-        def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.bincount(place, values, minlength=len(chosen.users)) / counts
-
+        count = len(chosen.users)
+        weights = np.bincount(place, minlength=count).astype(np.float64)
         found = {
-            "rmse": Measured(mean(errors**2), counts, squared=True),
-            "mae": Measured(mean(np.abs(errors)), counts),
+            "rmse": Measured(mse(errors, place, count), weights, squared=True),
+            "mae": Measured(mae(errors, place, count), weights),
         }
         return {name: found[name] for name in self._rated}
 
@@ -132,14 +129,11 @@ class EvaluatedSequences:
     def num_bytes(self, at_once: int) -> int:
         """Count rows of scores, rankings, and values; not what is inside a network."""
         test = self._test
-        own = has_own_predict(self._model, ImplicitSequenceModel)
-        size, num_items = min(at_once, len(test)), test.num_items
-        if own and self._model._num_items is not None:
-            num_items = self._model._num_items
+        size = min(at_once, len(test))
+        num_items, scoring = scoring_bytes(self._model, test, size)
         measuring, intervals = memory.value_bytes(self._plan, len(test))
         measuring += memory.block_bytes(self._plan, size, size, size * test.max_sequence_length, num_items)
-        measuring += score_bytes(rows_in_block(4 * num_items, size) if own else min(PREDICTED, size), num_items, own)
-        return max(measuring, intervals)
+        return max(measuring + scoring, intervals)
 
     def measure(self, at_once: int, verbose: bool) -> tuple[NDArray[np.int64], Measuring]:
         """Rank the last items."""
@@ -147,12 +141,3 @@ class EvaluatedSequences:
         most = self._plan.cutoffs[-1]
         measuring.add_all(ranked_sequences(self._model, self._test, self._exclude_preceding, most, at_once))
         return np.arange(measuring.num_evaluated), measuring
-
-
-def _popularity(plan: Plan, train: Any) -> NDArray[np.float64] | None:
-    """Return the popularity of the items in the training set, if it is asked for."""
-    if "mean_popularity" not in plan.metrics:
-        return None
-    if train is None:
-        raise ValueError("train is needed for 'mean_popularity', got None")
-    return plan.popularity(np.bincount(Rows.from_matrix("train", train).items))

@@ -109,19 +109,19 @@ def expected_hits(counts: RankCounts, targets: Rows, candidates: NDArray[np.int6
     rows = np.repeat(np.arange(len(targets)), relevant)
     near = np.flatnonzero(counts.above < np.minimum(candidates, most)[rows])
     rows, above, equal = rows[near], counts.above[near], counts.equal[near]
-    group, sizes, _ = _groups(rows, above)
-    one = np.unique(group, return_index=True)[1]  # a target of each group; groups are sorted by row and rank
-    rows, above, equal = rows[one], above[one], equal[one]
-    earlier = np.cumsum(sizes) - sizes
-    earlier -= earlier[np.searchsorted(rows, rows)]  # relevant items in better groups of the same row
+    order = np.lexsort((above, rows))
+    rows, above, equal = rows[order], above[order], equal[order]
+    starts = np.flatnonzero(_is_new(rows, above))  # of the groups
+    sizes = np.diff(starts, append=len(rows))
+    earlier = _place_in_run(rows)[starts]  # relevant items in better groups of the same row
+    rows, above, equal = rows[starts], above[starts], equal[starts]
     positions = np.minimum(equal, most - above)
-    member = np.repeat(np.arange(len(one)), positions)
+    member = np.repeat(np.arange(len(starts)), positions)
     place = np.arange(len(member)) - np.repeat(np.cumsum(positions) - positions, positions)  # from 0
     e, m, earlier = equal[member], sizes[member], earlier[member]
-    possible = (earlier == 0) & (place <= e - m)
-    room = np.maximum(e - place - 1, m - 1)
-    first = np.where(possible, np.exp(_log_choose(room, m - 1) - _log_choose(e, m)), 0.0)
-    first[possible & (e == m)] = 1.0  # exactly: nothing is left to chance
+    first = ((earlier == 0) & (place == 0)).astype(np.float64)  # where all of the group are relevant
+    chance = np.flatnonzero((earlier == 0) & (e > m))
+    first[chance] = _first_of_group(e[chance], m[chance], place[chance])
     preceding = earlier + place * (m - 1) / np.maximum(e - 1, 1)
     ranks = above[member] + place + 1.0
     return Hits(rows[member], ranks, m / e, preceding, first, relevant, candidates, num_items)
@@ -161,18 +161,29 @@ def _groups(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Find the targets of a row with equal scores: the group of each, the groups' sizes, the place of each in its."""
     order = np.lexsort((above, rows))
-    new = np.diff(rows[order], prepend=-1) != 0
-    new |= np.diff(above[order], prepend=-1) != 0
-    numbers = np.cumsum(new) - 1
+    numbers = np.cumsum(_is_new(rows[order], above[order])) - 1
     group, place = np.empty_like(rows), np.empty_like(rows)
     group[order], place[order] = numbers, _place_in_run(numbers)
     return group, np.bincount(numbers), place
+
+
+def _is_new(rows: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which of sorted targets are the first of their row with their score."""
+    new: NDArray[np.bool_] = np.diff(rows, prepend=-1) != 0
+    return new | (np.diff(above, prepend=-1) != 0)
 
 
 def _place_in_run(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the place of each value, from 0, in the run of equal values that it belongs to."""
     starts = np.flatnonzero(np.diff(values, prepend=-1))
     return np.arange(len(values)) - np.repeat(starts, np.diff(starts, append=len(values)))
+
+
+def _first_of_group(e: NDArray[np.int64], m: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the probability that, of e items in any order, m of them relevant, the first relevant is at a place."""
+    room = e - place - 1  # for the others
+    probability = np.exp(_log_choose(np.maximum(room, m - 1), m - 1) - _log_choose(e, m))
+    return np.where(room >= m - 1, probability, 0.0)
 
 
 def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from spotfast import backends, validation
 from spotfast.evaluation.bootstrap import check_options
 from spotfast.evaluation.hits import Hits
-from spotfast.evaluation.plan import OF_HITS, OF_RANKS, Plan
+from spotfast.evaluation.metrics import coverage, mean_popularity, recommended
+from spotfast.evaluation.plan import OF_HITS, OF_LISTS, OF_RANKS, Plan
+from spotfast.evaluation.popularity import of_all_items, popularity_of
 from spotfast.evaluation.result import Evaluation, Measured
 from spotfast.rows import Rows
 
@@ -22,6 +24,7 @@ def evaluate_lists(
     metrics: str | Sequence[str] = OF_HITS,
     k: int | Sequence[int] | NDArray[np.integer[Any]] = (5, 10, 20),
     *,
+    train: Any = None,
     users: ArrayLike | None = None,
     num_items: int | None = None,
     dialect: str = "spotlight",
@@ -33,11 +36,12 @@ def evaluate_lists(
     Args:
         lists: (U, K) integers, -1 where a list is shorter. Every cut-off is at most K.
         test: `Interactions`, or anything with `.tocsr()`: users x items, the relevant ones.
-        metrics: "precision", "recall", "hit_rate", "ndcg", "map" and "reciprocal_rank"; in dialects that compute them
-            from lists also "mrr" (recbole, lenskit) and "auc" (implicit).
+        metrics: "precision", "recall", "hit_rate", "ndcg", "map", "reciprocal_rank", "coverage" and "mean_popularity"
+            (in `train`); in dialects that compute them from lists also "mrr" (recbole, lenskit) and "auc" (implicit).
         k: cut-offs, from 1 to K.
+        train: users x items, or None; only "mean_popularity" needs it.
         users: (U,) the row of `test` for each list, all different. Default: list i is that of user i.
-        num_items: how many items there are, where a metric needs it. Default: as many as `test` has columns.
+        num_items: above all items of the lists and of `test`. Default: as many as `test` has columns.
         dialect: as in `evaluate`.
         confidence: as in `evaluate`.
         seed: as in `evaluate`.
@@ -46,17 +50,18 @@ def evaluate_lists(
         An `Evaluation`. Lists of users without test items are skipped and counted.
 
     Raises:
-        ValueError: for names that need whole rankings, numbers out of range, and a list with the same relevant item
-            twice, naming the user.
+        ValueError: for names that need whole rankings, ids and numbers out of range, and a list with the same relevant
+            item twice, naming the user.
         TypeError: for ids that are not integers and a `test` without `.tocsr()`.
 
     Example:
         >>> from spotfast.interactions import Interactions
-        >>> result = evaluate_lists([[2, 0], [1, -1]], Interactions([0, 0], [0, 1], num_users=2), "recall", k=2)
+        >>> test = Interactions([0, 0], [0, 1], num_users=2, num_items=3)
+        >>> result = evaluate_lists([[2, 0], [1, -1]], test, "recall", k=2)
         >>> result["recall@2"], result.num_skipped
         (0.5, 1)
     """
-    plan = Plan.of(metrics, k, dialect, None, (*OF_HITS, *OF_RANKS))
+    plan = Plan.of(metrics, k, dialect, None, (*OF_HITS, *OF_RANKS, *OF_LISTS))
     whole = [name for name in plan.metrics if not plan.has_cutoff(name)]
     if whole:
         raise ValueError(f"metrics must be of the best k items, got {whole[0]!r}, which needs the whole ranking")
@@ -66,15 +71,30 @@ def evaluate_lists(
         num_items = test.num_items if hasattr(test, "num_items") else test.shape[1]
     else:
         num_items = validation.integer("num_items", num_items, 1)
+    popularity = popularity_of(plan, train)
     table, rows = _lists_and_rows(lists, users, len(relevant), plan.cutoffs[-1])
+    _check_items("lists", table, num_items)
+    _check_items("test", relevant.items, num_items)
     wanted = np.flatnonzero(relevant.counts()[rows])
-    hits = _hits(table[wanted], rows[wanted], relevant, num_items)
-    measured: dict[str, Measured] = {}
-    for name in plan.metrics:
-        measured |= {f"{name}@{cut}": plan.measure_hits(name, hits, cut) for cut in plan.cutoffs}
+    num_skipped = len(rows) - len(wanted)
+    table, rows = table[wanted], rows[wanted]
+    hits = _hits(table, rows, relevant, num_items)
+    measured = {
+        f"{name}@{cut}": plan.measure_hits(name, hits, cut)
+        for name in plan.metrics
+        if name not in OF_LISTS
+        for cut in plan.cutoffs
+    }
+    totals: dict[str, float] = {}
+    for cut in plan.cutoffs:
+        if popularity is not None:
+            known = of_all_items(popularity, num_items)
+            measured[f"mean_popularity@{cut}"] = Measured(mean_popularity(table, known, cut))
+        if "coverage" in plan.metrics:
+            totals[f"coverage@{cut}"] = coverage(recommended(table, num_items, cut)) if len(table) else np.nan
     return Evaluation(
-        rows[wanted], measured, {}, plan.names(),
-        num_skipped=len(rows) - len(wanted), dialect=dialect, ties=None, confidence=confidence, seed=seed,
+        rows, measured, totals, plan.names(),
+        num_skipped=num_skipped, dialect=dialect, ties=None, confidence=confidence, seed=seed,
     )  # fmt: skip
 
 
@@ -99,6 +119,13 @@ def _lists_and_rows(
         values, counts = np.unique(rows, return_counts=True)
         raise ValueError(f"users must be different, got {values[counts > 1][0]} more than once")
     return table, rows
+
+
+def _check_items(name: str, items: NDArray[np.int64], num_items: int) -> None:
+    if items.size and items.max() >= num_items:
+        raise ValueError(
+            f"{name} must hold items below num_items = {num_items}, by default the columns of test, got {items.max()}"
+        )
 
 
 def _hits(table: NDArray[np.int64], rows: NDArray[np.int64], relevant: Rows, num_items: int) -> Hits:

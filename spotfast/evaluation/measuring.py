@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 
 from spotfast.evaluation import metrics
 from spotfast.evaluation.plan import OF_HITS, OF_RANKS, Plan
+from spotfast.evaluation.popularity import of_all_items
 from spotfast.evaluation.ranked import Ranked
+from spotfast.evaluation.ranking import Lost
 from spotfast.evaluation.result import Measured
 
 
@@ -34,7 +35,7 @@ class Measuring:
         self.num_evaluated = 0
         self._plan, self._total, self._verbose, self._popularity = plan, total, verbose, popularity
         self._seen: dict[int, NDArray[np.bool_]] = {}  # by cut-off: the items in lists
-        self._num_targets = self._num_lost = 0
+        self._lost = Lost()
 
     def add_all(self, blocks: Iterable[Ranked]) -> None:
         """Take in all users."""
@@ -54,20 +55,14 @@ class Measuring:
             if bar is not None:
                 bar.close()
         self.measured = _joined(parts) if parts else self._nothing()
-        if self._num_lost:
-            warnings.warn(
-                f"{self._num_lost} of {self._num_targets} test items are excluded, by train or as preceding items: "
-                "they are never found, and count as missed",
-                UserWarning,
-                stacklevel=4,
-            )
+        self._lost.warn(stacklevel=5)
 
     def totals(self) -> dict[str, float]:
         """Return the metrics that are no means over users."""
         if "coverage" not in self._plan.metrics:
             return {}
         return {
-            f"coverage@{k}": float(self._seen[k].mean()) if k in self._seen else float("nan")
+            f"coverage@{k}": metrics.coverage(self._seen[k]) if k in self._seen else float("nan")
             for k in self._plan.cutoffs
         }
 
@@ -76,8 +71,7 @@ class Measuring:
         found: dict[str, Measured] = {}
         if plan.needs_counts():
             _ = block.counts  # first: ranks follow from them
-        ranked = [name for name in plan.metrics if name in (*OF_HITS, *OF_RANKS)]
-        for name in ranked:
+        for name in [name for name in plan.metrics if name in (*OF_HITS, *OF_RANKS)]:
             ties = plan.ties_of(name)
             if plan.has_cutoff(name):
                 for k in plan.cutoffs:
@@ -87,12 +81,11 @@ class Measuring:
                 weighted = plan.dialect.auc == "weighted"
                 found["auc"] = Measured(values, block.targets.counts().astype(np.float64) if weighted else None)
             elif ties == "expected":
-                found["mrr"] = Measured(metrics.expected_mrr(block.counts, block.targets))
+                found["mrr"] = Measured(metrics.expected_mrr(block.counts, block.targets, block.candidates))
             else:
                 found["mrr"] = Measured(metrics.mrr(block.ranks(ties), block.targets))
         self._look_at_lists(block, found)
-        self._num_targets += len(block.targets.items)
-        self._num_lost += block.num_lost if ranked else 0
+        self._lost.count(block.block)
         return found
 
     def _look_at_lists(self, block: Ranked, found: dict[str, Measured]) -> None:
@@ -105,8 +98,7 @@ class Measuring:
                 seen = self._seen.setdefault(k, np.zeros(block.num_items, np.bool_))
                 seen |= metrics.recommended(lists, block.num_items, k)
             if self._popularity is not None:
-                known = np.zeros(block.num_items)  # items beyond the training set have no users
-                known[: len(self._popularity)] = self._popularity[: block.num_items]
+                known = of_all_items(self._popularity, block.num_items)
                 found[f"mean_popularity@{k}"] = Measured(metrics.mean_popularity(lists, known, k))
 
     def _nothing(self) -> dict[str, Measured]:

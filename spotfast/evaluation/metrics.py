@@ -148,17 +148,19 @@ def auc_at(hits: Hits, k: int) -> Values:
     if hits.num_items is None:
         raise ValueError("num_items must be known for auc, got None")
     found = hits.sums(hits.probabilities, k)
-    # Pairs within the list: every hit is above the k - i items behind it that are no hits themselves.
-    inside = hits.sums(hits.probabilities * (k - hits.ranks - hits.preceding), k)
     others = hits.num_items - hits.relevant
-    outside = (found + hits.relevant) / 2 * (others - (k - found))
-    return _ratio(inside + outside, hits.relevant * others)
+    # Of f hits, each is above the k - i items behind it, less the f (f - 1) / 2 pairs of hits: (k - i summed) - that.
+    # And f of them are above all items outside the list, the R - f relevant ones there above half of the others there:
+    # (f + R) (others - (k - f)) / 2. In the sum of both f squared cancels, so that an expectation of f will do.
+    behind = hits.sums(hits.probabilities * (k - hits.ranks), k)
+    pairs = behind + (found * (hits.relevant + others - k + 1) + hits.relevant * (others - k)) / 2
+    return _ratio(pairs, hits.relevant * others)
 
 
 def mrr(ranks: Values, targets: Rows) -> Values:
     """Mean reciprocal rank of ALL relevant items: `mean of 1 / rank`, as Spotlight's `mrr_score`.
 
-    Excluded items count with their rank behind all others.
+    Excluded items count with their rank, which is behind all others where ties share their average, and else infinite.
 
     Args:
         ranks: (T,) of the relevant items.
@@ -171,12 +173,19 @@ def mrr(ranks: Values, targets: Rows) -> Values:
     return _row_sums(1.0 / ranks, targets) / targets.counts()
 
 
-def expected_mrr(counts: RankCounts, targets: Rows) -> Values:
+def expected_mrr(counts: RankCounts, targets: Rows, candidates: NDArray[np.int64]) -> Values:
     """Compute `mrr` where ties are broken at random: of e items below a others, the mean of `1 / i, a < i <= a + e`.
+
+    Excluded items have no rank, and count 0.
+
+    Args:
+        counts: of the relevant items.
+        targets: U rows of them, none empty.
+        candidates: (U,) how many items are ranked.
 
     Example:
         >>> counts = RankCounts(above=np.array([1]), equal=np.array([2]), before=np.array([0]))
-        >>> expected_mrr(counts, Rows(np.array([0, 1]), np.array([7])))  # (1 / 2 + 1 / 3) / 2
+        >>> expected_mrr(counts, Rows(np.array([0, 1]), np.array([7])), np.array([9]))  # (1 / 2 + 1 / 3) / 2
         array([0.41666667])
     """
     from scipy.special import digamma
@@ -185,6 +194,7 @@ def expected_mrr(counts: RankCounts, targets: Rows) -> Values:
     tied = counts.equal > 1
     above, equal = counts.above[tied], counts.equal[tied]
     reciprocals[tied] = (digamma(above + equal + 1.0) - digamma(above + 1.0)) / equal
+    reciprocals[counts.above >= np.repeat(candidates, targets.counts())] = 0.0
     return _row_sums(reciprocals, targets) / targets.counts()
 
 
@@ -212,7 +222,7 @@ def auc(ranks: Values, targets: Rows, candidates: NDArray[np.int64]) -> Values:
 
 
 def recommended(lists: NDArray[np.int64], num_items: int, k: int) -> NDArray[np.bool_]:
-    """Tell which items (I,) are among the first k of any list: coverage is the share of them.
+    """Tell which items (I,) are among the first k of any list.
 
     Args:
         lists: (U, K) ids, -1 where a list is shorter.
@@ -220,16 +230,63 @@ def recommended(lists: NDArray[np.int64], num_items: int, k: int) -> NDArray[np.
         k: the cut-off, at most K counts.
 
     Example:
-        >>> recommended(np.array([[0, 1], [0, -1]]), num_items=4, k=2).mean()
-        np.float64(0.5)
+        >>> recommended(np.array([[0, 1], [0, -1]]), num_items=4, k=2)
+        array([ True,  True, False, False])
     """
     seen = np.zeros(num_items + 1, np.bool_)
     seen[lists[:, :k]] = True  # -1 marks the last
     return seen[:num_items]
 
 
+def coverage(seen: NDArray[np.bool_]) -> float:
+    """Coverage: `items that are in any list / all items`, of the first k of each list.
+
+    Args:
+        seen: (I,) whether each item is `recommended`.
+
+    Example:
+        >>> coverage(recommended(np.array([[0, 1], [0, -1]]), num_items=4, k=2))  # the items 0 and 1
+        0.5
+    """
+    return float(seen.mean())
+
+
+def mse(errors: Values, rows: NDArray[np.int64], count: int) -> Values:
+    """Mean squared error of each user, whose root is the RMSE: `sqrt(mean of (rating - prediction)^2)`.
+
+    Of all users it is the root of their mean, each with the weight of its number of ratings: that of all ratings.
+
+    Args:
+        errors: (N,) `rating - prediction`, in units of the ratings.
+        rows: (N,) the user of each, in [0, count); each has one at least.
+        count: how many users there are.
+
+    Example:
+        >>> np.sqrt(mse(np.array([1.0, -7.0, 2.0]), np.array([0, 0, 1]), 2))  # (1 + 49) / 2 = 25
+        array([5., 2.])
+    """
+    return np.bincount(rows, np.square(errors), count) / np.bincount(rows, minlength=count)
+
+
+def mae(errors: Values, rows: NDArray[np.int64], count: int) -> Values:
+    """MAE, the mean absolute error, of each user: `mean of |rating - prediction|`; of all users, weighted as `mse`.
+
+    Args:
+        errors: (N,) as in `mse`, as the others.
+        rows: (N,) the user of each.
+        count: how many users there are.
+
+    Example:
+        >>> mae(np.array([1.0, -7.0, 2.0]), np.array([0, 0, 1]), 2)
+        array([4., 2.])
+    """
+    return np.bincount(rows, np.abs(errors), count) / np.bincount(rows, minlength=count)
+
+
 def mean_popularity(lists: NDArray[np.int64], popularity: Values, k: int) -> Values:
-    """Mean popularity of the first k of each list. NaN for an empty list.
+    """Mean popularity: `sum of the popularity of the first k items / how many they are`. NaN for an empty list.
+
+    The popularity of an item is how many users have it in the training set, or its quantile (`Plan.popularity`).
 
     Args:
         lists: (U, K) ids, -1 where a list is shorter.

@@ -82,7 +82,7 @@ class Plan:
 
     def ties_of(self, name: str) -> str:
         """Return what is done about equal scores for a metric."""
-        return self.ties or ("average" if name in self.dialect.average_ties else "id")
+        return self.ties or ("average" if name in self.dialect.average_ties else "expected")
 
     def needs_counts(self) -> bool:
         """Whether ties must be told apart: average ranks do not suffice."""

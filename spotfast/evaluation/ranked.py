@@ -23,6 +23,12 @@ class Ranked:
     Args:
         block: users, or sequences, with what is excluded from their rankings.
         most: the largest cut-off.
+
+    Attributes:
+        block: as passed in.
+        targets: its test items.
+        num_items: how many items there are.
+        candidates: (U,) how many of them are ranked.
     """
 
     def __init__(self, block: ScoredBlock | VectorBlock, most: int) -> None:
@@ -30,13 +36,13 @@ class Ranked:
         self.candidates: NDArray[np.int64] = np.full(len(self.targets), self.num_items, np.int64)
         if block.excluded is not None:
             self.candidates -= block.excluded.counts()
-        self._block, self._most = block, most
+        self.block, self._most = block, most
         self._hits: dict[str, Hits] = {}
 
     @cached_property
     def counts(self) -> RankCounts:
         """The counts of every test item."""
-        block = self._block
+        block = self.block
         if isinstance(block, ScoredBlock):
             return rank_counts(block.scores, block.targets, block.excluded)
         return vector_rank_counts(*block.vectors, block.targets, block.excluded)
@@ -44,20 +50,20 @@ class Ranked:
     @cached_property
     def average_ranks(self) -> NDArray[np.float64]:
         """The rank of every test item where ties share their average."""
-        return self.counts.average_ranks if "counts" in vars(self) else self._block.ranks()
-
-    @property
-    def num_lost(self) -> int:
-        """How many test items are excluded."""
-        return int(np.count_nonzero(self.average_ranks > np.repeat(self.candidates, self.targets.counts())))
+        return self.counts.average_ranks if "counts" in vars(self) else self.block.ranks()
 
     def ranks(self, ties: str) -> NDArray[np.float64]:
-        """Return the rank of every test item; averages for "expected", of which the metrics know more."""
+        """Return the rank of every test item; averages for "expected", of which the metrics know more.
+
+        Averages are those of Spotlight: excluded items tie behind all others. Otherwise their rank is infinite.
+        """
         if ties in ("average", "expected"):
             return self.average_ranks
         rows = np.repeat(np.arange(len(self.targets)), self.targets.counts())
         counts = self.counts
-        return ordered_ranks(rows, counts.above, counts.equal, counts.before, ties)
+        ranks = ordered_ranks(rows, counts.above, counts.equal, counts.before, ties)
+        ranks[counts.above >= self.candidates[rows]] = np.inf  # excluded: never recommended
+        return ranks
 
     def hits(self, ties: str) -> Hits:
         """Return the test items up to the largest cut-off."""
@@ -70,7 +76,7 @@ class Ranked:
 
     def lists(self) -> NDArray[np.int64]:
         """Return the best items (U, k) up to the largest cut-off, -1 where fewer are left."""
-        return self._block.topk(min(self._most, self.num_items))
+        return self.block.topk(min(self._most, self.num_items))
 
 
 def ranked_users(users: UserBlocks, most: int, at_once: int) -> Iterator[Ranked]:

@@ -6,27 +6,23 @@ from rows of predictions.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from spotfast import backends
-from spotfast.evaluation.scoring import check_users, has_own_predict, rows_in_block, score_blocks, score_bytes
-from spotfast.factorization.model import FactorizationModel
-from spotfast.factorization.scoring import VectorScorer
+from spotfast.evaluation.sources import score_blocks, source_of
 from spotfast.ops.ranks import ranks, vector_ranks
 from spotfast.ops.scores import are_bounded
 from spotfast.ops.topk import topk, vector_topk
 from spotfast.rows import Rows
+from spotfast.vector_tables import Vectors
 
 # Users whose vectors are gathered: a second or less of work between two looks at Ctrl-C.
 USERS_AT_ONCE, SCORES_AT_ONCE = 16_384, 1 << 29
-
-Vectors = tuple[Tensor, Tensor | None, Tensor, Tensor | None]  # users (U, D), biases, items (I, D), biases
 
 
 class Block(Protocol):
@@ -40,6 +36,11 @@ class Block(Protocol):
     @property
     def num_items(self) -> int:
         """How many items there are."""
+        ...
+
+    @property
+    def excluded(self) -> Rows | None:
+        """A row of items for each user that are left out, or None."""
         ...
 
     def ranks(self) -> NDArray[np.float64]:
@@ -99,7 +100,7 @@ class UserBlocks:
     """The users with test items, ascending, ready to be ranked some at a time.
 
     Args:
-        model: anything with `predict(user)`.
+        model: anything with `predict(user)`, or with `user_vectors()` and `item_vectors()`.
         test: anything with `.tocsr()`: users x items.
         train: the same, items to leave out, or None.
 
@@ -111,7 +112,6 @@ class UserBlocks:
     """
 
     def __init__(self, model: Any, test: Any, train: Any) -> None:
-        self._model = model
         self._num_columns = max(1, *(_num_columns(matrix) for matrix in (test, train)))
         self._targets = Rows.from_matrix("test", test)
         self._excluded = None if train is None else Rows.from_matrix("train", train)
@@ -120,7 +120,7 @@ class UserBlocks:
             raise ValueError(
                 f"train must have a row for every user of test, up to {self.users[-1]}, got {len(self._excluded)} rows"
             )
-        self._scorer = _vector_scorer(model) if len(self.users) else None
+        self._source = source_of(model) if len(self.users) else None
 
     def __iter__(self) -> Iterator[Block]:
         return self.blocks(self.at_once)
@@ -132,15 +132,15 @@ class UserBlocks:
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Yield all users, so many at a time or fewer."""
-        if len(self.users) == 0:
+        if self._source is None:
             return
-        if self._scorer is None:
+        if not self._source.by_vectors:
             yield from self._scored(self.users, size)
             return
-        check_users(self._model, self.users)
+        self._source.check(self.users)
         for start in range(0, len(self.users), size):
             some = self.users[start : start + size]
-            vectors = self._scorer.vectors(self._model._tensor(some))
+            vectors = self._source.vectors(some)
             if are_bounded(*vectors):
                 yield VectorBlock(vectors, *self._rows(some, len(vectors[2])))
             else:  # there are infinities, or NaN: row by row, which names the user
@@ -150,18 +150,13 @@ class UserBlocks:
         """Return the memory in use at most, beyond model and arguments, before anything is ranked in blocks."""
         tables = [rows for rows in (self._targets, self._excluded) if rows is not None]
         kept = sum(rows.indptr.nbytes + rows.items.nbytes for rows in tables) + 16 * self.num_items  # to sort them
-        if self._scorer is None:
-            own = has_own_predict(self._model, FactorizationModel)
-            rows = rows_in_block((4 if own else 8) * self.num_items, size)
-            return kept + score_bytes(rows, self.num_items, own)
-        return kept + self._scorer.num_bytes + 2 * 4 * (self._scorer.dim + 1) * size
+        return kept + (0 if self._source is None else self._source.num_bytes(size, self.num_items))
 
     @property
     def num_items(self) -> int:
-        """How many items are scored; of a model of someone's own, as many as test and training set have."""
-        if has_own_predict(self._model, FactorizationModel) and self._model._num_items is not None:
-            return self._model._num_items
-        return self._num_columns
+        """How many items are scored; where only a prediction can tell, as many as the matrices have."""
+        known = None if self._source is None else self._source.num_items
+        return self._num_columns if known is None else known
 
     def most_in_blocks(self, size: int) -> tuple[int, int]:
         """Return how many test items, and how many training items, blocks of so many users have at most."""
@@ -175,7 +170,8 @@ class UserBlocks:
         return most(self._targets), most(self._excluded)
 
     def _scored(self, users: NDArray[np.int64], size: int) -> Iterator[Block]:
-        for block, scores in score_blocks(self._model, users, size):
+        assert self._source is not None
+        for block, scores in score_blocks(self._source, users, size):
             yield ScoredBlock(scores, *self._rows(block, scores.shape[1]))
 
     def _rows(self, some: NDArray[np.int64], num_items: int) -> tuple[Rows, Rows | None]:
@@ -186,20 +182,38 @@ class UserBlocks:
         return wanted, out
 
 
+class Lost:
+    """Counts the test items that are excluded, so that no model can find them.
+
+    Attributes:
+        num_lost: how many there were.
+        num_targets: of how many test items.
+    """
+
+    def __init__(self) -> None:
+        self.num_lost = self.num_targets = 0
+
+    def count(self, block: Block) -> None:
+        """Take in a block."""
+        self.num_targets += len(block.targets.items)
+        self.num_lost += 0 if block.excluded is None else block.targets.num_common(block.excluded)
+
+    def warn(self, stacklevel: int) -> None:
+        """Say so, if there were any."""
+        if self.num_lost:
+            warnings.warn(
+                f"{self.num_lost} of {self.num_targets} test items are excluded, by train or as preceding items: "
+                "they are never found, and count as missed",
+                UserWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+
 def _num_columns(matrix: Any) -> int:
     """Return how many items interactions or a matrix are declared to have; 0 of what does not tell."""
     if hasattr(matrix, "num_items"):
         return int(matrix.num_items)
     return int(matrix.shape[1]) if hasattr(matrix, "shape") else 0
-
-
-def _vector_scorer(model: Any) -> VectorScorer | None:
-    """Return the scorer of a model whose predictions are products of vectors, and can be ranked where they are."""
-    if not has_own_predict(model, FactorizationModel) or backends.choose("vector_ranks", model.device) == "reference":
-        return None  # which would make rows of scores, too, and rank them without Numba
-    scorer = model._scorer()
-    # A link can round different scores to equal predictions: those ties must be seen.
-    return scorer if isinstance(scorer, VectorScorer) and scorer.link is None else None
 
 
 def check_items(name: str, rows: Rows, num_items: int) -> None:

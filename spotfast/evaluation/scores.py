@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spotfast import validation
 from spotfast.evaluation.errors import rating_errors
 from spotfast.evaluation.metrics import mrr
-from spotfast.evaluation.ranking import UserBlocks
+from spotfast.evaluation.ranking import Lost, UserBlocks
 from spotfast.evaluation.scoring import check_of_users
 from spotfast.interactions import Interactions
 from spotfast.rows import Rows
@@ -24,7 +24,8 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
     and tie there, test items among them too. Rating values are ignored, even 0.
 
     Args:
-        model: a fitted model, or anything whose `predict(user)` gives the scores of all items.
+        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, whose products are the scores, as
+            `spotfast.recommendation.recommend` takes it; or anything whose `predict(user)` gives those of all items.
         test: `Interactions`, or anything with `.tocsr()`, a scipy matrix for example: users x items.
         train: the same, or None: items to leave out of each user's ranking.
 
@@ -33,7 +34,10 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
 
     Raises:
         ValueError: for ids beyond the model and for predictions that are NaN, naming the user.
-        TypeError: for arguments without `.tocsr()` or `predict`, and for sequence models.
+        TypeError: for arguments without `.tocsr()`, models without those methods, and sequence models.
+
+    Warns:
+        UserWarning: if test items are in `train`, too, where no model can find them.
 
     Example:
         >>> class Popularity:
@@ -43,8 +47,12 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
         array([0.5, 1. ])
     """
     check_of_users(model, "predict(user)")
-    users = UserBlocks(model, test, train)
-    return np.concatenate([np.zeros(0), *(mrr(block.ranks(), block.targets) for block in users)])
+    results, lost = [np.zeros(0)], Lost()
+    for block in UserBlocks(model, test, train):
+        results.append(mrr(block.ranks(), block.targets))
+        lost.count(block)
+    lost.warn(stacklevel=2)
+    return np.concatenate(results)
 
 
 def precision_recall_score(
@@ -56,7 +64,8 @@ def precision_recall_score(
     where fewer than k items are left, the list is shorter.
 
     Args:
-        model: a fitted model, or anything whose `predict(user)` gives the scores of all items.
+        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, whose products are the scores, as
+            `spotfast.recommendation.recommend` takes it; or anything whose `predict(user)` gives those of all items.
         test: `Interactions`, or anything with `.tocsr()`, a scipy matrix for example: users x items.
         train: the same, or None: items to leave out of each user's ranking.
         k: how many items count, at least 1; or several such numbers, in any order.
@@ -67,8 +76,11 @@ def precision_recall_score(
 
     Raises:
         ValueError: for a k below 1, ids beyond the model, and predictions that are NaN, naming the user.
-        TypeError: for arguments without `.tocsr()` or `predict`, for sequence models, and for a k that is not an
-            integer.
+        TypeError: for arguments without `.tocsr()`, models without those methods, sequence models, and for a k that is
+            not an integer.
+
+    Warns:
+        UserWarning: as `mrr_score`.
 
     Example:
         >>> class Popularity:
@@ -84,12 +96,15 @@ def precision_recall_score(
     cutoffs = np.array([validation.integer("k", value, 1) for value in (np.ravel(k) if several else [k])])
     if len(cutoffs) == 0:
         raise ValueError("k must hold at least one integer of at least 1, got none")
+    lost = Lost()
     precisions, recalls = [np.zeros((0, len(cutoffs)))], [np.zeros((0, len(cutoffs)))]
     for block in UserBlocks(model, test, train):
         cut = np.minimum(cutoffs, block.num_items)
         hits = np.cumsum(is_target(block.topk(int(cut.max())), block.targets, block.num_items), axis=1)[:, cut - 1]
         precisions.append(hits / cut)
         recalls.append(hits / block.targets.counts()[:, np.newaxis])
+        lost.count(block)
+    lost.warn(stacklevel=2)
     precision, recall = np.concatenate(precisions), np.concatenate(recalls)
     return (precision, recall) if several else (precision[:, 0], recall[:, 0])
 
@@ -98,7 +113,8 @@ def rmse_score(model: Any, test: Interactions) -> float:
     """Root mean squared error of the predicted ratings: `sqrt(mean((rating - prediction)^2))`.
 
     Args:
-        model: a fitted explicit model, or anything whose `predict(user_ids, item_ids)` gives the ratings of pairs.
+        model: a fitted explicit model; or anything whose `predict(user_ids, item_ids)` gives the ratings of pairs; or
+            anything with `user_vectors()` and `item_vectors()`, whose products are the ratings.
         test: interactions with ratings.
 
     Returns:
@@ -107,7 +123,14 @@ def rmse_score(model: Any, test: Interactions) -> float:
     Raises:
         ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, or if one
             is NaN, naming the user and the item.
-        TypeError: for a test set that is not `Interactions`, for models without `predict`, and for sequence models.
+        TypeError: for a test set that is not `Interactions`, for models without those methods, and for sequence models.
+
+    Example:
+        >>> class Same:
+        ...     def predict(self, user_ids, item_ids):
+        ...         return np.full(len(user_ids), 3.0)
+        >>> rmse_score(Same(), Interactions([0, 1], [1, 1], ratings=np.array([4.0, 10.0])))  # sqrt((1 + 49) / 2)
+        5.0
     """
     return float(np.sqrt((rating_errors(model, test) ** 2).mean()))
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spotfast.evaluation.scoring import check_not_nan, has_own_predict, rows_in_block
+from spotfast.evaluation.scoring import check_not_nan, has_own_predict, rows_in_block, score_bytes
 from spotfast.factorization.model import FactorizationModel
 from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.training.sequence import Sequences, check_sequences
@@ -45,6 +45,19 @@ def score_blocks(model: Any, test: Sequences, held_out: int, at_once: int | None
         check_not_nan(scores, "after sequence", range(done, done + len(rows)))
         yield rows, scores
         done += len(rows)
+
+
+def scoring_bytes(model: Any, test: Sequences, at_once: int) -> tuple[int, int]:
+    """Return how many items are scored, and the memory in use at most for it, with so many sequences at a time.
+
+    A model of someone's own is taken to predict as many items as `test` has. What is inside a network is not counted.
+    """
+    if not has_own_predict(model, ImplicitSequenceModel):
+        return test.num_items, score_bytes(min(PREDICTED, at_once), test.num_items, own=False)
+    scorer = model._scorer()
+    assert model._num_items is not None
+    rows = rows_in_block(4 * model._num_items, at_once)
+    return model._num_items, scorer.num_bytes + score_bytes(rows, model._num_items, own=True)
 
 
 def check_of_sequences(model: Any, test: Any, held_out: int) -> None:

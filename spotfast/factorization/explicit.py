@@ -85,10 +85,10 @@ class ExplicitFactorizationModel(FactorizationModel):
     @property
     def _link(self) -> Link | None:
         if self._loss == "poisson":
-            return torch.exp
+            return torch.exp_
         if self._loss == "logistic":
             # Not torch.sigmoid: its bits depend on where in a vector register a score happens to be.
-            return lambda scores: 1.0 / (1.0 + torch.exp(-scores))
+            return lambda scores: scores.neg_().exp_().add_(1.0).reciprocal_()
         return None
 
     def _task(self, interactions: Interactions, net: nn.Module) -> ExplicitTask:

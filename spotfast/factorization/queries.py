@@ -53,5 +53,10 @@ class FactorizationQueries(Queries):
         """Predict all items."""
         return self._scorer.matrix(self._users(some)).cpu().numpy()
 
+    @property
+    def num_bytes(self) -> int:
+        """What the scorer holds."""
+        return self._scorer.num_bytes
+
     def _users(self, some: slice) -> Tensor:
         return torch.from_numpy(self.asked[some]).to(self._device)

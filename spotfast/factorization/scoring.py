@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spotfast.factorization.calling import is_plain_bilinear, pair_scores
 from spotfast.factorization.representations import BilinearNet
-from spotfast.inference import biases_of, evaluating, rows_of, vectors_of
+from spotfast.inference import all_vectors, biases_of, evaluating, rows_of, vectors_of
 from spotfast.ops import scores
 
 FAR_BELOW = -1e36  # the bias of padding: below all scores, and all sums with it are finite, as ranking needs
@@ -33,6 +33,11 @@ class Scorer(Protocol):
         """Score pairs of users (P,) and items (P,): float32 of shape (P,), by vectors to the bit as in `matrix`."""
         ...
 
+    @property
+    def num_bytes(self) -> int:
+        """The memory in use beyond that of the network, but for vectors of users and rows of scores."""
+        ...
+
 
 def make_scorer(net: nn.Module, num_items: int, link: Link | None, first_item: int = 0) -> Scorer:
     """Return the fastest scorer that serves this network.
@@ -40,7 +45,7 @@ def make_scorer(net: nn.Module, num_items: int, link: Link | None, first_item: i
     Args:
         net: maps user ids (B,) and item ids (B,) to scores (B,).
         num_items: the items that `matrix` scores are 0 .. num_items - 1.
-        link: from the network's scores to predictions; None if they are the same.
+        link: turns the network's scores into predictions, in place; None if they are the same.
         first_item: items below this one are padding, and score minus infinity.
     """
     if (
@@ -56,7 +61,7 @@ class VectorScorer:
     """Scores by vectors and biases.
 
     Attributes:
-        link: from scores to predictions; None if they are the same.
+        link: turns scores into predictions, in place; None if they are the same.
     """
 
     def __init__(self, net: BilinearNet, num_items: int, link: Link | None, first_item: int) -> None:
@@ -66,8 +71,7 @@ class VectorScorer:
         device = next(net.parameters()).device
         with evaluating(net):
             all_items = torch.arange(num_items, device=device)
-            vectors, index = vectors_of(net.item_embeddings, net.item_vectors, all_items)
-            self._item_vectors = vectors[:num_items] if index is all_items else vectors[index]
+            self._item_vectors, self._made_bytes = all_vectors(net.item_embeddings, net.item_vectors, all_items)
             self._item_biases = biases_of(net.item_biases, all_items)
             self._item_biases[:first_item] = FAR_BELOW
 
@@ -78,9 +82,8 @@ class VectorScorer:
 
     @property
     def num_bytes(self) -> int:
-        """The memory in use beyond that of the network."""
-        copied = 0 if self._item_vectors._base is not None else self._item_vectors.nbytes
-        return copied + 3 * 8 * len(self._item_vectors)  # ids, and biases as they are looked up and copied
+        """The memory in use beyond that of the network, but for vectors of users and rows of scores."""
+        return self._made_bytes + 24 * len(self._item_vectors)  # ids, and biases as they are looked up and copied
 
     def vectors(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what the scores of users (U,) for all items are computed from.
@@ -118,15 +121,30 @@ class CallingScorer:
     def matrix(self, users: Tensor, out: Tensor | None = None) -> Tensor:
         """Score users for all items."""
         items = torch.arange(self._num_items, device=users.device)
-        return torch.stack([self.pairs(user.expand(self._num_items), items) for user in users])
+        if out is None:
+            out = torch.empty(len(users), self._num_items, device=users.device)
+        for user, row in zip(users, out, strict=True):
+            self._fill(row, user.expand(self._num_items), items)
+        return out
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """Score pairs."""
+        out = torch.empty(len(users), device=users.device)
+        self._fill(out, users, items)
+        return out
+
+    def _fill(self, out: Tensor, users: Tensor, items: Tensor) -> None:
+        """Score pairs, straight into `out`: what is allocated for every row anew comes to much more in the end."""
         with evaluating(self._net):
-            chunks = zip(users.split(CALLED_PAIRS), items.split(CALLED_PAIRS), strict=True)
-            called = [pair_scores(self._net, *chunk) for chunk in chunks]
-            predictions = _linked(self._link, torch.cat(called)).float()
-            return predictions.masked_fill(items < self._first_item, -torch.inf)
+            chunks = (tensor.split(CALLED_PAIRS) for tensor in (out, users, items))
+            for part, some_users, some_items in zip(*chunks, strict=True):
+                part.copy_(pair_scores(self._net, some_users, some_items))
+        _linked(self._link, out).masked_fill_(items < self._first_item, -torch.inf)
+
+    @property
+    def num_bytes(self) -> int:
+        """Ids, what they are compared with, and scores before they are where they belong; not inside the network."""
+        return 16 * self._num_items
 
 
 def _linked(link: Link | None, scores: Tensor) -> Tensor:

@@ -53,6 +53,11 @@ class Candidates:
         """The memory of the tables in here."""
         return self.ids.nbytes + (0 if self._places is None else self._places.nbytes)
 
+    @property
+    def copied(self) -> bool:
+        """Whether `of_table` makes a copy."""
+        return self._chosen
+
     def of_table(self, table: Tensor) -> Tensor:
         """Return the rows of the candidates from a contiguous tensor with one per item: a view of it if they lie so."""
         return table[self.ids].contiguous() if self._chosen else table[self._first :]

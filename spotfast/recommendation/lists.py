@@ -101,12 +101,18 @@ class Lists:
             starts = np.arange(0, len(self.queries), size)
             block += EXCLUDED_BYTES * int(np.add.reduceat(self._exclusion.counts, starts).max())
         if self._items is None:
-            row = 8 * self.queries.num_items  # at most float64, one more for a copy of the candidates' columns
-            return kept + block + 2 * max(row, min(ROW_BYTES, size * row))
+            row = 8 * self.queries.num_items  # at most float64: single rows, a block, a copy of the candidates' columns
+            return kept + block + 3 * row * min(size, self._rows_at_once)
         vectors, biases = self._items
-        copied = 0 if vectors._base is not None else vectors.nbytes + (0 if biases is None else biases.nbytes)
+        copied = 0
+        if self._candidates.copied:
+            copied = vectors.nbytes + (0 if biases is None else biases.nbytes)
         best = vector_topk_bytes(size, self._width, len(self._candidates)) if self._width else 0
         return kept + copied + block + best + 2 * 4 * (vectors.shape[1] + 1) * size
+
+    @property
+    def _rows_at_once(self) -> int:
+        return max(1, ROW_BYTES // (4 * self.queries.num_items))
 
     @property
     def _list_bytes(self) -> int:
@@ -118,9 +124,8 @@ class Lists:
         return self._candidates.of_rows(self._exclusion.rows(some))
 
     def _row_blocks(self, some: slice) -> Iterator[slice]:
-        size = max(1, ROW_BYTES // (4 * self.queries.num_items))
-        for start in range(some.start, some.stop, size):
-            yield slice(start, min(start + size, some.stop))
+        for start in range(some.start, some.stop, self._rows_at_once):
+            yield slice(start, min(start + self._rows_at_once, some.stop))
 
     def _best_of_rows(self, rows: slice, excluded: Rows | None) -> tuple[Ids, Scores]:
         scores = self._candidates.of_scores(self.queries.scores(rows))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from spotfast.id_map import IdMap
 from spotfast.ops import scores as dots
 from spotfast.recommendation import exclusion
 from spotfast.recommendation.exclusion import Exclusion
+from spotfast.vector_tables import VectorTables, exposes_vectors
 
 Vectors = tuple[Tensor, Tensor | None]  # (N, D) and biases (N,)
 
@@ -82,26 +82,28 @@ class VectorQueries(Queries):
     Args:
         users: (N,) rows of the table of users.
         alone: one user was asked for.
-        user_vectors: (num_users, D) float32, contiguous.
-        item_vectors: (num_items, D) likewise, on the same device.
+        tables: of all users and items.
         first_item: items below this one are padding.
     """
 
-    def __init__(
-        self, users: NDArray[np.int64], alone: bool, user_vectors: Tensor, item_vectors: Tensor, first_item: int = 0
-    ) -> None:
-        super().__init__(users, alone, len(item_vectors), first_item)
-        self._user_vectors, self._item_vectors = user_vectors, item_vectors
-        if backends.choose("vector_topk", item_vectors.device) != "reference":
-            self.items = item_vectors, None
+    def __init__(self, users: NDArray[np.int64], alone: bool, tables: VectorTables, first_item: int = 0) -> None:
+        super().__init__(users, alone, len(tables.item_vectors), first_item)
+        self._tables = tables
+        if backends.choose("vector_topk", tables.item_vectors.device) != "reference":
+            self.items = tables.item_vectors, tables.item_biases
 
     def vectors(self, some: slice) -> Vectors:
-        """Take rows of the table."""
-        return self._user_vectors[self.asked[some]], None
+        """Take rows of the tables."""
+        return self._tables.of(self.asked[some])[:2]
 
     def scores(self, some: slice) -> NDArray[np.float32]:
-        """Multiply rows of the table."""
-        return dots.scores(*self.vectors(some), self._item_vectors, None).cpu().numpy()
+        """Multiply rows of the tables."""
+        return dots.scores(*self._tables.of(self.asked[some])).cpu().numpy()
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory made for all of these: tables that had to be copied, too."""
+        return super().num_bytes + self._tables.num_bytes
 
 
 class PredictedQueries(Queries):
@@ -147,8 +149,8 @@ def queries_of(model: Any, asked: Any) -> Queries:
     """Return the queries of a model.
 
     Args:
-        model: one of spotfast; anything with `user_vectors()` and `item_vectors()`, arrays or tensors of shape (U, D)
-            and (I, D); or anything with `predict(user)`.
+        model: one of spotfast; anything with `user_vectors()` and `item_vectors()`, and perhaps `user_biases()` and
+            `item_biases()`, as `VectorTables` takes them; or anything with `predict(user)`.
         asked: one or several users, or sequences for models of sequences.
 
     Raises:
@@ -156,7 +158,7 @@ def queries_of(model: Any, asked: Any) -> Queries:
     """
     if hasattr(model, "_queries"):
         return model._queries(asked)
-    has_vectors = hasattr(model, "user_vectors") and hasattr(model, "item_vectors")
+    has_vectors = exposes_vectors(model)
     if not has_vectors and not hasattr(model, "predict"):
         raise TypeError(
             f"model must have a method predict(user), or user_vectors() and item_vectors(), got {type(model).__name__}"
@@ -167,20 +169,6 @@ def queries_of(model: Any, asked: Any) -> Queries:
         raise ValueError("user_ids must not be empty, got shape (0,)")
     if not has_vectors:
         return PredictedQueries(users, alone, model.predict)
-    user_vectors = _table("user_vectors", model.user_vectors())
-    validation.check_id_range("user_ids", users, len(user_vectors), "the number of user_vectors")
-    return VectorQueries(users, alone, user_vectors, _table("item_vectors", model.item_vectors(), user_vectors.device))
-
-
-def ranking_device(device: torch.device) -> torch.device:
-    """Return where vectors are ranked that are on a device: there, if there are kernels, else on the CPU."""
-    return torch.device("cpu") if backends.choose("vector_topk", device) == "reference" else device
-
-
-def _table(name: str, vectors: Any, device: torch.device | None = None) -> Tensor:
-    """Return vectors as a table on a device; default: where they are ranked."""
-    table = torch.as_tensor(vectors).detach()
-    table = table.to(device or ranking_device(table.device), torch.float32).contiguous()
-    if table.ndim != 2:
-        raise ValueError(f"{name}() must return an array of shape (N, D), got shape {tuple(table.shape)}")
-    return table
+    tables = VectorTables.of_model(model)
+    validation.check_id_range("user_ids", users, len(tables.user_vectors), "the number of user_vectors")
+    return VectorQueries(users, alone, tables)

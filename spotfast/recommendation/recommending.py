@@ -27,8 +27,9 @@ def recommend(
     is filled with the id -1 and the score -inf.
 
     Args:
-        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, float arrays of shape (U, D) and
-            (I, D), whose products are the scores; or anything whose `predict(user)` gives the scores of all items.
+        model: a fitted model; or anything with `user_vectors()` and `item_vectors()`, arrays or tensors of shape (U, D)
+            and (I, D), whose products are the scores, plus `user_biases()` (U,) and `item_biases()` (I,) if there are
+            such methods; or anything whose `predict(user)` gives the scores of all items.
         user_ids: one user, or an array of shape (n,), in any order and with repetitions. For a model of sequences one
             sequence of shape (L,), or several, (n, L), as its `predict` takes them.
         k: the length of the lists, at least 1.

@@ -13,8 +13,9 @@ from spotfast import validation
 from spotfast.inference import evaluating
 from spotfast.recommendation.exclusion import Exclusion
 from spotfast.recommendation.lists import Ids, Lists, Scores
-from spotfast.recommendation.queries import VectorQueries, ranking_device
+from spotfast.recommendation.queries import VectorQueries
 from spotfast.rows import Rows
+from spotfast.vector_tables import VectorTables, ranking_device
 
 METRICS = ("cosine", "dot")
 
@@ -67,7 +68,8 @@ def most_similar(name: str, ids: Any, vectors: Tensor, k: int, metric: str, firs
         raise ValueError(f"vectors must be finite to be compared, that of {int(infinite[0])} is not")
     if metric == "cosine":
         table = _normalised(table)
-    lists = Lists(_Neighbourhoods(rows.astype(np.int64), alone, table, table, first), k, None, None)
+    tables = VectorTables(table, None, table, None)
+    lists = Lists(_Neighbourhoods(rows.astype(np.int64), alone, tables, first), k, None, None)
     found, similarities = lists.empty(len(rows))
     for some in lists.blocks(lists.block_size(None, whole=True)):
         found[some], similarities[some] = lists.best(some)

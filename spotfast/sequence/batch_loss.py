@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spotfast import backends, losses
+from spotfast.deferred_table import catch_up
 from spotfast.ops.sequence_loss import sequence_loss
 from spotfast.sequence.calling import represent, training_scores
 from spotfast.sequence.gradients import plain_tables
@@ -54,7 +55,7 @@ def loss_in_one(
     states, _ = represent(net, sequences)
     candidates = torch.cat([sequences.flatten(), negatives.flatten()])
     for table in tables:
-        _catch_up(table, candidates)
+        catch_up(table, candidates)
     vectors, biases = tables
     return sequence_loss(
         states,
@@ -82,9 +83,3 @@ def tables_of(net: nn.Module) -> tuple[nn.Embedding, nn.Embedding] | None:
     padding = {vectors.padding_idx, biases.padding_idx} <= {None, PADDING_IDX}
     shapes = biases.embedding_dim == 1 and len(vectors.weight) == len(biases.weight)
     return (vectors, biases) if padding and shapes and vectors.sparse == biases.sparse else None
-
-
-def _catch_up(table: nn.Embedding, ids: Tensor) -> None:
-    """Bring rows up to date that are about to be read past the layer: its hooks are those of `DeferredAdam`."""
-    for hook in table._forward_pre_hooks.values():
-        hook(table, (ids,), {})

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from spotfast import backends
 from spotfast.recommendation.queries import Queries, Vectors
 from spotfast.sequence.representations import SequenceNet
-from spotfast.sequence.scoring import MixtureScorer, Scorer, VectorScorer
+from spotfast.sequence.scoring import Scorer, VectorScorer
 from spotfast.sequence_interactions import PADDING_IDX
 
-MIXTURE_BYTES = 32 << 20  # scores of single tastes, their weights and products, in work at a time
 FIRST_ITEM = PADDING_IDX + 1  # that can be recommended
 
 
@@ -50,8 +49,8 @@ class SequenceQueries(Queries):
 
     @property
     def num_bytes(self) -> int:
-        """The memory made for all of these, and the most in use while single rows are scored."""
-        return super().num_bytes + (MIXTURE_BYTES if isinstance(self._scorer, MixtureScorer) else 0)
+        """What the scorer holds, and what it needs for a row."""
+        return self._scorer.num_bytes
 
     def _states(self, some: slice) -> Tensor:
         return self._scorer.states(torch.from_numpy(self.asked[some]).to(self._device))

@@ -15,14 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spotfast.inference import biases_of, evaluating, vectors_of
+from spotfast.inference import all_vectors, biases_of, evaluating
 from spotfast.ops import scores as dots
 from spotfast.sequence.calling import is_built_in, represent, target_scores
 from spotfast.sequence.representations import MixtureLSTMNet, SequenceNet
 from spotfast.sequence_interactions import PADDING_IDX
 
 BATCH = 16  # sequences represented at once: more is little faster, and makes a single prediction slower
-MIXTURE_FLOATS = 1 << 20  # scores of single tastes in work at a time
+MIXTURE_FLOATS = 1 << 20  # scores of single tastes in work at a time ...
+MIXTURE_COPIES = 4  # ... and so many times as much with all that follows from them
 CALLED_ITEMS = 1 << 18  # items per call of someone's network
 
 
@@ -35,6 +36,11 @@ class Scorer(Protocol):
 
     def scores(self, states: Tensor, items: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Score final states (N, ...) for items (I,), or for all: float32 of shape (N, I), in `out` if given."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory in use beyond that of the network, but for states and rows of scores."""
         ...
 
 
@@ -55,8 +61,7 @@ class VectorScorer:
         self._net = net
         with evaluating(net):
             every = torch.arange(num_items, device=next(net.parameters()).device)
-            vectors, index = vectors_of(net.item_embeddings, lookup, every)
-            self._vectors = vectors[:num_items] if index is every else vectors
+            self._vectors, self._made_bytes = all_vectors(net.item_embeddings, lookup, every)
             self._biases = biases_of(net.item_biases, every)
             self._biases[PADDING_IDX] = -torch.inf
 
@@ -71,6 +76,11 @@ class VectorScorer:
         """Score final states for items."""
         vectors, biases = self._items(items)
         return dots.scores(states, None, vectors, biases, out=out)
+
+    @property
+    def num_bytes(self) -> int:
+        """Vectors, unless they are the network's; ids, and biases as they are looked up and copied."""
+        return self._made_bytes + 24 * len(self._vectors)
 
     def _items(self, items: Tensor | None) -> tuple[Tensor, Tensor]:
         return (self._vectors, self._biases) if items is None else (self._vectors[items], self._biases[items])
@@ -87,15 +97,28 @@ class MixtureScorer(VectorScorer):
         vectors, biases = self._items(items)
         if out is None:
             out = torch.empty(len(states), len(vectors), device=states.device)
-        size = max(1, MIXTURE_FLOATS // (states.shape[1] * len(vectors)))
+        width = max(1, MIXTURE_FLOATS // states.shape[1])  # items at once
+        size = max(1, width // len(vectors))  # states at once
         for rows, mixed in zip(states.split(size), out.split(size), strict=True):
-            flat = rows.reshape(-1, vectors.shape[1])
-            tastes, attentions = dots.scores(flat, None, vectors, None).view(*rows.shape[:2], -1).chunk(2, dim=1)
-            weights = torch.exp(attentions - attentions.amax(dim=1, keepdim=True))
-            # Sums taste by taste: those of torch depend, in their order and so in their bits, on the number of items.
-            weighted = sum((weights * tastes).unbind(dim=1), start=torch.zeros_like(mixed))
-            mixed.copy_(weighted / sum(weights.unbind(dim=1), start=torch.zeros_like(mixed)) + biases)
+            parts = (tensor.split(width, dim=-1) for tensor in (vectors.T, biases, mixed))
+            for some_vectors, some_biases, some_mixed in zip(*parts, strict=True):
+                some_mixed.copy_(_mixed(rows, some_vectors.T) + some_biases)
         return out
+
+    @property
+    def num_bytes(self) -> int:
+        """Scores of single tastes, too, their weights, products and sums."""
+        return super().num_bytes + MIXTURE_COPIES * 4 * MIXTURE_FLOATS
+
+
+def _mixed(states: Tensor, vectors: Tensor) -> Tensor:
+    """Score states (N, 2M, D, 1) for items by their vectors (I, D), without biases: (N, I)."""
+    flat = states.reshape(-1, vectors.shape[1])
+    tastes, attentions = dots.scores(flat, None, vectors, None).view(*states.shape[:2], -1).chunk(2, dim=1)
+    weights = torch.exp(attentions - attentions.amax(dim=1, keepdim=True))
+    # Sums taste by taste: those of torch depend, in their order and so in their bits, on the number of items.
+    zero = torch.zeros_like(weights[:, 0])
+    return sum((weights * tastes).unbind(dim=1), start=zero) / sum(weights.unbind(dim=1), start=zero)
 
 
 class CallingScorer:
@@ -116,17 +139,23 @@ class CallingScorer:
         if out is None:
             out = torch.empty(len(states), width, device=states.device)
         for state, row in zip(states.split(1), out, strict=True):
-            every = self._all_items(state)
-            row.copy_(every if items is None else every[items])
+            if items is None:
+                self._fill(row, state)
+            else:
+                every = torch.empty(self._num_items, device=state.device)
+                self._fill(every, state)
+                row.copy_(every[items])
         return out
 
-    def _all_items(self, state: Tensor) -> Tensor:
+    def _fill(self, row: Tensor, state: Tensor) -> None:
+        """Score all items after one sequence."""
         with evaluating(self._net):
-            blocks = torch.arange(self._num_items, device=state.device).unsqueeze(1).split(CALLED_ITEMS)
-            called = [
-                target_scores(self._net, state.expand(len(items), *state.shape[1:]), items).flatten()
-                for items in blocks
-            ]
-            scores = torch.cat(called).float()
-            scores[PADDING_IDX] = -torch.inf
-            return scores
+            every = torch.arange(self._num_items, device=state.device).unsqueeze(1)
+            for part, items in zip(row.split(CALLED_ITEMS), every.split(CALLED_ITEMS), strict=True):
+                part.copy_(target_scores(self._net, state.expand(len(items), *state.shape[1:]), items).flatten())
+        row[PADDING_IDX] = -torch.inf
+
+    @property
+    def num_bytes(self) -> int:
+        """Ids, and scores before they are where they belong; not what is inside the network."""
+        return 16 * self._num_items

@@ -80,18 +80,14 @@ def rule_of(optimizer: torch.optim.Optimizer, layers: tuple[nn.Embedding, ...]) 
 
 
 def _require_unchanged(what: str, module: nn.Module) -> None:
+    """Raise for hooks, but for those by which `DeferredAdam` catches up rows, which the engines do themselves."""
     replaced = any(callable(value) for name, value in vars(module).items() if not name.startswith("_"))
-    if replaced or any(_foreign(hook) for name in hooks.OF_MODULES for hook in _hooks(module, name)):
+    if replaced or any(not DeferredTable.owns(hook) for name in hooks.OF_MODULES for hook in _hooks(module, name)):
         raise NotRecognisedError(f"{what} has hooks, or methods of its own")
 
 
 def _hooks(module: nn.Module, name: str) -> list[Any]:
     return list((getattr(module, name, None) or {}).values())
-
-
-def _foreign(hook: Any) -> bool:
-    """Whether a hook is not that by which `DeferredAdam` catches up rows, which the engine does itself."""
-    return getattr(getattr(hook, "func", None), "__func__", None) is not DeferredTable.before_lookup
 
 
 def _plain_table(name: str, layer: nn.Module) -> nn.Embedding:

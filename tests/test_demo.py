@@ -13,6 +13,9 @@ from spotfast.cli.main import main
 from spotfast.evaluation import ranking, sequence_mrr_score
 from spotfast.interactions import Interactions
 
+# The few films are rated more than once, so that test and training set share some.
+pytestmark = pytest.mark.filterwarnings("ignore:.* test items are excluded")
+
 USERS, ITEMS = 30, 40
 
 

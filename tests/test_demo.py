@@ -10,8 +10,11 @@ import pytest
 
 from spotfast.cli import chart, demo
 from spotfast.cli.main import main
-from spotfast.evaluation import ranking, sequence_mrr_score
+from spotfast.evaluation import sequence_mrr_score, sources
 from spotfast.interactions import Interactions
+
+# The few films are rated more than once, so that test and training set share some.
+pytestmark = pytest.mark.filterwarnings("ignore:.* test items are excluded")
 
 USERS, ITEMS = 30, 40
 
@@ -130,7 +133,7 @@ def test_few_items_left():
 def test_kernels_are_compiled_before_times_are_taken(data, monkeypatch):
     """Numba's, which rank rows of scores where vectors cannot be ranked in C++."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(ranking, "_vector_scorer", lambda model: None)
+    monkeypatch.setattr(sources.OwnModel, "by_vectors", False)
     from spotfast.parallel import ranks, topk
 
     def compiled():

@@ -237,6 +237,7 @@ def test_padding_of_anyones_network_is_below_all_items():
     assert np.isfinite(scores[:, 1:]).all()
 
 
+@pytest.mark.filterwarnings("ignore:.* test items are excluded")
 def test_ranks_from_vectors_are_those_of_predictions():
     train, test = random_train_test_split(data(), random_state=0)
     model = fitted(interactions=train)

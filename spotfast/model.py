@@ -214,6 +214,7 @@ class Model:
         """If a model gets its network in the block and fails before an epoch is done, undo `_initialize`.
 
         What was passed in is as before, too: the source of random numbers has not moved on, the module is where it was.
+        Who interrupts training keeps what was trained.
         """
         if self._net is not None:
             yield
@@ -223,8 +224,8 @@ class Model:
         home = None if first is None else first.device
         try:
             yield
-        except BaseException:
-            if not self.history:
+        except BaseException as error:
+            if not self.history and (isinstance(error, Exception) or self._optimizer is None):
                 self._net = self._optimizer = self._stream_seed = None
                 self._num_users = self._num_items = self.id_map = None
                 rewind()

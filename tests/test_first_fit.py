@@ -95,6 +95,8 @@ def test_a_module_goes_back_to_where_it_was(cls, monkeypatch):
     net = LSTMNet(ITEMS, 4) if cls is ImplicitSequenceModel else BilinearNet(USERS, ITEMS, 4)
     places = []
     monkeypatch.setattr("spotfast.model._device", lambda use_cuda, device: torch.device(device))
+    monkeypatch.setattr("spotfast.model._require_device", lambda *arguments: None)
+    monkeypatch.setattr("spotfast.device_memory.room", lambda device: None)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: places.append(torch.device(device).type) or self)
     model = make(cls, representation=net, optimizer_func=lambda parameters: 3, device="cuda")
     with pytest.raises(TypeError, match="optimizer_func"):

@@ -30,7 +30,7 @@ def test_sequences_at_positions_beyond(start, slots):
     for backend in ("native", "reference"):
         items = Table(vectors.clone(), torch.zeros(1000, 1))
         loss = "adaptive_hinge" if slots > 1 else "bpr"
-        pooling_epoch(items, sequences, slots, loss, SGD, at(6), start=start, backend=backend)
+        pooling_epoch(items, sequences, slots, 1000, loss, SGD, at(6), start=start, backend=backend)
         trained.append(items.vectors)
     assert not torch.equal(trained[1], vectors)
     torch.testing.assert_close(*trained, rtol=1e-5, atol=1e-5)

@@ -87,7 +87,7 @@ def test_pooling_epoch(loss, rule):
     for value in (float("nan"), 1.0):
         items = table(RULES[rule], ITEMS)
         items.vectors[sequences[COUNT // 2, LENGTH - 1]] = value
-        pooling_epoch(items, sequences, 1, loss, RULES[rule], EpochRange(5, 0, 64, 0), backend="native")
+        pooling_epoch(items, sequences, 1, ITEMS, loss, RULES[rule], EpochRange(5, 0, 64, 0), backend="native")
         trained.append(items)
     items, sound = trained
     assert_only(items.vectors, sound.vectors, 2 * LENGTH)

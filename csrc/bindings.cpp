@@ -128,6 +128,15 @@ void def_item_rows(py::module_& m) {
           py::arg("num_users"), py::arg("num_items"), py::arg("threads"));
 }
 
+int64_t py_num_common(const Array<int64_t>& indptr, const Array<int64_t>& items, const Array<int64_t>& other_indptr,
+                      const Array<int64_t>& other_items, int threads) {
+    const int64_t *one = indptr.data(), *one_items = items.data();
+    const int64_t *other = other_indptr.data(), *others = other_items.data();
+    const int64_t rows = indptr.size() - 1;
+    py::gil_scoped_release release;
+    return num_common(one, one_items, other, others, rows, threads);
+}
+
 py::tuple py_windows(const Array<int64_t>& indptr, const Array<int32_t>& items, int64_t length, int64_t min_length,
                      int64_t step, int threads) {
     const int64_t num_users = indptr.size() - 1;
@@ -459,6 +468,8 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     def_histories<int64_t, double>(m);
     def_item_rows<int32_t>(m);
     def_item_rows<int64_t>(m);
+    m.def("num_common", &py_num_common, py::arg("indptr").noconvert(), py::arg("items").noconvert(),
+          py::arg("other_indptr").noconvert(), py::arg("other_items").noconvert(), py::arg("threads"));
     m.def("windows", &py_windows, py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("length"),
           py::arg("min_length"), py::arg("step"), py::arg("threads"));
     m.def("window_offsets", &py_window_offsets, py::arg("indptr").noconvert(), py::arg("length"), py::arg("min_length"),

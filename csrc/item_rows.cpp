@@ -1,6 +1,7 @@
 #include "item_rows.h"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "parallel_for.h"
@@ -10,6 +11,7 @@ namespace spotfast {
 namespace {
 
 constexpr int64_t kPairsPerThread = 1 << 15;  // at least: every thread looks at all pairs
+constexpr int64_t kRowsPerThread = 256;
 
 // offsets[i] = how many pairs of users in [begin, end) have an item below i.
 template <class Id>
@@ -77,5 +79,25 @@ int64_t item_rows(const Id* user_ids, const Id* item_ids, int64_t count, int64_t
 
 template int64_t item_rows<int32_t>(const int32_t*, const int32_t*, int64_t, int64_t, int64_t, int, int64_t*, int64_t*);
 template int64_t item_rows<int64_t>(const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int, int64_t*, int64_t*);
+
+int64_t num_common(const int64_t* indptr, const int64_t* items, const int64_t* other_indptr, const int64_t* other_items,
+                   int64_t rows, int threads) {
+    std::atomic<int64_t> total{0};
+    parallel_for(rows, threads, kRowsPerThread, [&](int64_t begin, int64_t end) {
+        int64_t common = 0;
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t *one = items + indptr[row], *one_end = items + indptr[row + 1];
+            const int64_t *other = other_items + other_indptr[row], *other_end = other_items + other_indptr[row + 1];
+            while (one < one_end && other < other_end) {  // sums, as no branch could be foreseen
+                const int64_t a = *one, b = *other;
+                common += a == b;
+                one += a <= b;
+                other += b <= a;
+            }
+        }
+        total += common;
+    });
+    return total;
+}
 
 }  // namespace spotfast

@@ -99,17 +99,19 @@ class Rows:
         """Return the number of items in every row."""
         return np.diff(self.indptr)
 
-    def num_common(self, other: Rows) -> int:
-        """Return how many items are in the same row of both; there are as many rows, and at least one.
+    def num_common(self, other: Rows, *, backend: str = "auto") -> int:
+        """Return how many items are in the same row of both; there are as many rows.
 
         Example:
             >>> Rows(np.array([0, 2, 3]), np.array([4, 7, 5])).num_common(Rows(np.array([0, 1, 2]), np.array([7, 4])))
             1
         """
+        if backends.choose("item_rows", "cpu", backend) == "native":
+            arrays = self.indptr, self.items, other.indptr, other.items
+            return backends.native().num_common(*map(np.ascontiguousarray, arrays), backends.num_threads())
         size = 1 + max(self.items.max(initial=0), other.items.max(initial=0))
         keys, others = (np.repeat(np.arange(len(rows)) * size, rows.counts()) + rows.items for rows in (self, other))
-        places = np.searchsorted(others, keys)  # both ascend
-        return int(np.count_nonzero(others[np.minimum(places, len(others) - 1)] == keys)) if len(others) else 0
+        return len(np.intersect1d(keys, others, assume_unique=True))
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
         """Return the given rows, in the given order.

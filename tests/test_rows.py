@@ -62,6 +62,23 @@ class TestFromIds:
             Rows.from_ids(np.array(users), np.array(items), 2, 3, backend=backend)
 
 
+@every_backend
+def test_common_items(backend, set_threads):
+    set_threads(2)
+    rng = np.random.default_rng(2)
+    one, other = (Rows.from_ids(rng.integers(0, 900, 5000), rng.integers(0, 40, 5000), 900, 40) for _ in range(2))
+    expected = sum(len(set(a) & set(b)) for a, b in zip(as_lists(one), as_lists(other), strict=True))
+    assert one.num_common(other, backend=backend) == other.num_common(one, backend=backend) == expected > 0
+    assert one.num_common(Rows.empty(900), backend=backend) == 0
+
+
+@pytest.mark.parametrize("chosen", [[4, 5, 6], [5, 6, 4], [899], [], [3, 5], [7, 7]])
+def test_taken_rows(chosen):
+    rows = Rows.from_ids(np.arange(3000) % 900, np.arange(3000) % 7, 900, 7)
+    taken = rows.take(np.array(chosen, np.int64))
+    assert as_lists(taken) == [as_lists(rows)[row] for row in chosen]
+
+
 class TestFromMatrix:
     def test_interactions_and_matrices_give_the_same(self):
         rng = np.random.default_rng(0)

@@ -44,3 +44,15 @@ TEST(item_rows_of_nothing) {
     CHECK(item_rows<int64_t>(nullptr, nullptr, 0, 2, 5, 2, indptr.data(), nullptr) == 0);
     CHECK(indptr == std::vector<int64_t>(3, 0));
 }
+
+TEST(common_items_are_counted_row_by_row) {
+    const std::vector<int64_t> indptr{0, 3, 3, 4, 6}, items{1, 4, 9, 7, 0, 3}, others{0, 2, 3, 5, 6},
+        few{4, 9, 1, 6, 7, 0};
+    for (const int threads : {1, 2}) {
+        CHECK(num_common(indptr.data(), items.data(), others.data(), few.data(), 4, threads) == 4);
+        CHECK(num_common(others.data(), few.data(), indptr.data(), items.data(), 4, threads) == 4);
+    }
+    std::vector<int64_t> every(1001);
+    for (int64_t i = 0; i < 1001; ++i) every[i] = i;
+    CHECK(num_common(every.data(), every.data(), every.data(), every.data(), 1000, 3) == 1000);  // threads share them
+}

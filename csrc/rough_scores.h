@@ -91,19 +91,19 @@ void RoughTile::scan(const int16_t* users, const int32_t* cuts, const Visit& vis
             for (const auto& sum : sums[u]) worth = worth | sum.above(cuts[u]);
         }
         if (worth.bits() == 0) continue;
-        int32_t scores[kUsers][kPanel];
-        uint64_t hits = 0;  // a bit for each score, in the order of the array
+        const int64_t items = count_ - panel;  // a last panel may hold fewer than kPanel
         for (int u = 0; u < kUsers; ++u) {
+            int32_t scores[kPanel];
+            uint32_t hits = 0;
             for (int part = 0; part < kParts; ++part) {
                 const int lane = part * PairLanes::kSize;
-                sums[u][part].store(scores[u] + lane);
-                hits |= static_cast<uint64_t>(sums[u][part].above(cuts[u]).bits()) << (u * kPanel + lane);
+                hits |= sums[u][part].above(cuts[u]).bits() << lane;
+                sums[u][part].store(scores + lane);
             }
-        }
-        const int64_t items = count_ - panel;  // a last panel may hold fewer than kPanel
-        for (; hits != 0; hits &= hits - 1) {
-            const int bit = lowest_bit(hits), u = bit / kPanel, i = bit % kPanel;
-            if (i < items) visit(u, first_ + (panel + i) * stride_, scores[u][i]);
+            for (; hits != 0; hits &= hits - 1) {
+                const int i = lowest_bit(hits);
+                if (i < items) visit(u, first_ + (panel + i) * stride_, scores[i]);
+            }
         }
     }
 }

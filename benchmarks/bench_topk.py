@@ -39,7 +39,7 @@ def library(evaluation: fitted.Evaluation) -> NDArray[Any]:
 
 
 def measure(quick: bool) -> Iterator[harness.Case]:
-    some = fitted.make(users=200 if quick else 5_000)
+    some = fitted.make(users=200 if quick else 40_000)
     few = some.of_first(20 if quick else 250)
     fitted.check_predictions(few)
     expected, got = loop(fitted.predict, few), library(some)

@@ -60,7 +60,7 @@ def by_kind(case):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("rule", RULES)
 def test_steps_of_every_loss_and_rule(loss, rule):
-    assert_steps_agree(loss, rule, 3 * len(STEPS))
+    assert_steps_agree(loss, rule, len(STEPS))
 
 
 @pytest.mark.parametrize(

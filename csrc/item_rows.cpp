@@ -11,7 +11,7 @@ namespace spotfast {
 namespace {
 
 constexpr int64_t kPairsPerThread = 1 << 15;  // at least: every thread looks at all pairs
-constexpr int64_t kRowsPerThread = 256;
+constexpr int64_t kRowsPerThread = 256;       // at least: fewer are not worth a thread
 
 // offsets[i] = how many pairs of users in [begin, end) have an item below i.
 template <class Id>

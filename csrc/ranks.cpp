@@ -28,7 +28,7 @@ class Ranking {
         starts_.push_back(static_cast<int64_t>(items_.size()));
         std::vector<int64_t> user_index(items_.size());
         for (int64_t user = begin; user < end; ++user) {
-            std::fill(&user_index[0] + starts_[user - begin], &user_index[0] + starts_[user - begin + 1], user);
+            std::fill(user_index.data() + starts_[user - begin], user_index.data() + starts_[user - begin + 1], user);
         }
         scores_.resize(items_.size());
         keys_.resize(items_.size());

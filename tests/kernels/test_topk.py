@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from vector_patterns import PATTERNS
 
 from spotfast.kernels import scored_tiles
 from spotfast.kernels import topk as kernels
@@ -13,13 +14,6 @@ from spotfast.ops.topk import vector_topk
 from spotfast.rows import Rows
 
 pytestmark = pytest.mark.interpreter
-
-PATTERNS = {
-    "random": lambda *shape, generator: torch.randn(shape, generator=generator),
-    "tied": lambda *shape, generator: torch.randint(-1, 2, shape, generator=generator).float(),
-    "constant": lambda *shape, generator: torch.zeros(shape),
-    "neighbours": lambda *shape, generator: 1 + 1e-7 * torch.randint(0, 3, shape, generator=generator),
-}
 
 # Every pair of values of two columns occurs in some row.
 CASES = [

@@ -26,8 +26,8 @@ from spotfast.rows import Rows
 COUNT = 40
 POSITIVES = Positives(torch.tensor([0, 1, 2]), torch.tensor([0, 3], dtype=torch.int32), 5)
 USERS = torch.zeros(9, dtype=torch.int64)
-# Arguments of kernels that write ids, which torch or the reference look up, or what multiplies what they find there.
-LOOKED_UP = {"permutation_kernel": (0,), "sequence_loss_kernel": (1, 2)}
+# What kernels write that torch or the reference go on with: ids to look up, factors, and a divisor. argument: value.
+WRITTEN = {"permutation_kernel": {0: 0}, "sequence_loss_kernel": {1: 0, 2: 0}, "mean_kernel": {1: 1}}
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def missing(monkeypatch):
             if name in names:
                 raise KernelMissingError(f"the kernel {name} cannot run")
             started.append((name, is_rehearsal()))
-            for place in LOOKED_UP.get(name, ()):
-                arguments[place].zero_()
+            for place, value in WRITTEN.get(name, {}).items():
+                arguments[place].fill_(value)
 
         for info in pkgutil.iter_modules(spotfast.kernels.__path__):
             file = importlib.import_module(f"spotfast.kernels.{info.name}")

@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 CXX    ?= g++
-QUICK  := "not slow and not interpreter"
+QUICK  := not slow and not interpreter
 # As many processes as cores, each with one thread of its own for torch; a file is run by one process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
@@ -24,7 +24,7 @@ demo: $(STAMPS)/demo ## train, evaluate and recommend on MovieLens-100K
 	@$(BIN)/python -m spotfast demo
 
 test: $(STAMPS)/dev ## the tests (but for kernels) and the doctests; spotfast/ must be covered to 90 %
-	$(PYTEST) --doctest-modules --ignore=tests/kernels -m $(QUICK) --cov --cov-report=term --cov-fail-under=90
+	$(PYTEST) --doctest-modules --ignore=tests/kernels -m "$(QUICK)" --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(STAMPS)/dev ## the tests that take minutes or need real data
 	$(BIN)/python -m pytest -q -m slow
@@ -43,14 +43,14 @@ test-libraries: $(VENV)-libraries/ready ## the dialects of evaluation, against i
 	SPOTFAST_REQUIRE_EXT=1 SPOTFAST_REQUIRE_LIBRARIES=1 OMP_NUM_THREADS=1 $(VENV)-libraries/bin/python -m pytest -q \
 	    -m "slow or not slow" tests/test_dialects.py
 
-test-wheel: wheel ## the tests, from the built wheel, outside the source tree
+test-wheel: wheel ## the tests (but for exhaustive ones), from the built wheel, outside the source tree
 	rm -rf $(VENV)-wheel build/wheel
 	$(PYTHON) -m venv $(VENV)-wheel
 	$(VENV)-wheel/bin/python -m pip install -q --no-deps dist/*.whl
 	mkdir -p build/wheel
 	cd build/wheel && PYTHONPATH=$$($(CURDIR)/$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	    OMP_NUM_THREADS=1 $(CURDIR)/$(VENV)-wheel/bin/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider \
-	    --ignore=$(CURDIR)/tests/kernels --ignore=$(CURDIR)/tests/test_gpu_check.py -m $(QUICK) $(CURDIR)/tests
+	    --ignore=$(CURDIR)/tests/kernels --ignore=$(CURDIR)/tests/test_gpu_check.py -m "$(QUICK) and not exhaustive" $(CURDIR)/tests
 
 SANITIZED := sanitized-memory sanitized-memory-avx2 sanitized-thread sanitized-thread-avx2
 CPP_TESTS  := $(wildcard tests/cpp/*.cpp)

@@ -13,6 +13,8 @@ from torch import nn
 
 from spotfast.optim import DeferredAdam
 
+pytestmark = pytest.mark.exhaustive
+
 ROWS, DIM = 60, 4
 
 

@@ -15,7 +15,10 @@ from spotfast.ops.tables import EpochRange, UpdateRule
 WITHOUT_L2 = [name for name in RULES if name != "adam with weight decay"]
 SMOOTH = [loss for loss in LOSSES if "hinge" not in loss]
 
-pytestmark = pytest.mark.skipif(backends.missing("native", torch.device("cpu")) is not None, reason="no C++ extension")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(backends.missing("native", torch.device("cpu")) is not None, reason="no C++ extension"),
+]
 
 # Of a step: 64 interactions; one; or, in a batch that asks for more than there are, 60.
 BATCHES = {"whole": (64, 64), "one row": (1, 64), "beyond the end": (60, 64)}

@@ -25,7 +25,10 @@ RULES = {
     "adagrad": UpdateRule("adagrad", 0.1),
     "rowwise_adagrad": UpdateRule("rowwise_adagrad", 0.1),
 }
-pytestmark = pytest.mark.skipif(backends.missing("native", torch.device("cpu")) is not None, reason="no C++ extension")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(backends.missing("native", torch.device("cpu")) is not None, reason="no C++ extension"),
+]
 
 
 @pytest.fixture(params=[1, 2])

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from spotfast.optim import DeferredAdam
 
+pytestmark = pytest.mark.exhaustive
+
 ITEMS, DIM = 80, 6
 
 

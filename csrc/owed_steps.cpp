@@ -281,8 +281,13 @@ bool OwedSteps::replay_stretch(const Step* steps, int64_t count, Numbers<kRegist
     const float middle_eps = steps[count / 2].eps;
     const float fading = quarters[count + 1] * quarters[count + 1];  // of v, until the middle
     const float faded = powers2_.at(count), push = rest1_ * penalty_;
-    float largest = 0.0f;
-    for (int64_t i = 0; i < count; ++i) largest = std::max(largest, steps[i].size);
+    float sizes[kLongStretch], fades[kLongStretch], epsilons[kLongStretch], largest = 0.0f;
+    for (int64_t i = 0; i < count; ++i) {
+        largest = std::max(largest, steps[i].size);
+        sizes[i] = steps[i].size * push;
+        fades[i] = sizes[i] * (quarters[count - 1 - 2 * i] - 1.0f);
+        epsilons[i] = sizes[i] * (middle_eps - steps[i].eps);
+    }
     const V squared = V::all(penalty_ * penalty_), most = V::all(largest * push * static_cast<float>(count));
     // Moments are counted in units of what the penalty pushes a weight of 1 by.
     V inverse[kRegisters], pushed[kRegisters], weight[kRegisters], squares[kRegisters];
@@ -300,10 +305,9 @@ bool OwedSteps::replay_stretch(const Step* steps, int64_t count, Numbers<kRegist
         if (!constant || !all_at_most(v_middle, V::all(kFinite))) return false;
         weight[k] = (v_middle - of_penalty) / (root * denominator + V::all(kNotZero));
     }
+    const V beta1 = V::all(beta1_);
     for (int64_t i = 0; i < count; ++i) {
-        const float step = steps[i].size * push;
-        const V size = V::all(step), fade = V::all(step * (quarters[count - 1 - 2 * i] - 1.0f));
-        const V eps = V::all(step * (middle_eps - steps[i].eps)), beta1 = V::all(beta1_);
+        const V size = V::all(sizes[i]), fade = V::all(fades[i]), eps = V::all(epsilons[i]);
         for (int k = 0; k < kRegisters; ++k) {
             squares[k] = multiply_add(numbers.p[k], numbers.p[k], squares[k]);
             pushed[k] = multiply_add(beta1, pushed[k], numbers.p[k]);

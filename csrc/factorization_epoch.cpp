@@ -103,8 +103,8 @@ class Epoch {
             select(next, member, active);
             while (next.count > 0) {
                 const Batch batch = next;
-                users_.collect(member, ++number, samples_.users(batch.start), rule_);
-                items_.collect(member, number, samples_.items(batch.start), rule_);
+                users_.collect(member, active, ++number, samples_.users(batch.start), rule_);
+                items_.collect(member, active, number, samples_.items(batch.start), rule_);
                 team_.meet();  // all rows are up to date
                 if (member == 0) rule_.take();
                 score(batch, member);

@@ -119,7 +119,19 @@ void OwedSteps::catch_up(const RowView& row, int64_t last) const {
     if (untouched && !settings_.decoupled) return;
     if (closed_form_ && (untouched || base_ + last >= kEarly)) return pay(row, last);
     if (closed_form_ && !settings_.decoupled) return replay_early(row, last);
-    replay(row, last);
+    replay(row, last, taken_);
+}
+
+RowRange OwedSteps::to_sweep(int64_t rows) const {
+    if (penalty_ == 0.0f) return {0, 0};
+    const int64_t part = taken_ % kSweep;
+    return {rows * part / kSweep, rows * (part + 1) / kSweep};
+}
+
+int64_t OwedSteps::sweep(const RowView& row, int64_t last) const {
+    const int64_t until = taken_ - (taken_ - last) % stretch_;
+    if (last < until) replay(row, last, until);
+    return until;
 }
 
 // In closed form.
@@ -164,7 +176,7 @@ void OwedSteps::replay_early(const RowView& row, int64_t last) const {
 
 // One by one or, with a penalty, some together; any settings. The numbers of a row and its bias go side by side through
 // a few registers: a step waits for the one before it, and a bias on its own would take as long as all of them.
-void OwedSteps::replay(const RowView& row, int64_t last) const {
+void OwedSteps::replay(const RowView& row, int64_t last, int64_t until) const {
     constexpr int64_t kBlock = kTogether * Lanes::kSize;
     const int64_t total = row.width + (row.bias != nullptr);
     for (int64_t begin = 0; begin < total; begin += kBlock) {
@@ -179,7 +191,7 @@ void OwedSteps::replay(const RowView& row, int64_t last) const {
             first[of_row] = *row.bias_first;
             second[of_row] = *row.bias_second;
         }
-        replay_block<kTogether>(weights, first, second, (count + Lanes::kSize - 1) / Lanes::kSize, last);
+        replay_block<kTogether>(weights, first, second, (count + Lanes::kSize - 1) / Lanes::kSize, last, until);
         std::copy_n(weights, of_row, row.weights + begin);
         std::copy_n(first, of_row, row.first + begin);
         std::copy_n(second, of_row, row.second + begin);
@@ -193,12 +205,13 @@ void OwedSteps::replay(const RowView& row, int64_t last) const {
 
 // As many registers as there are numbers for.
 template <int kRegisters>
-void OwedSteps::replay_block(float* weights, float* first, float* second, int64_t registers, int64_t last) const {
+void OwedSteps::replay_block(float* weights, float* first, float* second, int64_t registers, int64_t last,
+                             int64_t until) const {
     if constexpr (kRegisters > 1) {
-        if (registers < kRegisters) return replay_block<kRegisters - 1>(weights, first, second, registers, last);
+        if (registers < kRegisters) return replay_block<kRegisters - 1>(weights, first, second, registers, last, until);
     }
     using V = Lanes;
-    const int64_t missed = taken_ - last;
+    const int64_t missed = until - last;
     const Step* steps = steps_.data() + last + 1;
     Numbers<kRegisters> numbers;
     for (int k = 0; k < kRegisters; ++k) {
@@ -215,7 +228,8 @@ void OwedSteps::replay_block(float* weights, float* first, float* second, int64_
         }
         done += some;
     }
-    const V shrink = V::all(settings_.decoupled ? static_cast<float>(shrunk_ / shrunk_at_[last + done]) : 1.0f);
+    const V shrink =
+        V::all(settings_.decoupled ? static_cast<float>(shrunk_at_[until] / shrunk_at_[last + done]) : 1.0f);
     const V decay1 = V::all(powers1_.at(missed - done)), decay2 = V::all(powers2_.at(missed - done));
     for (int k = 0; k < kRegisters; ++k) {
         (numbers.p[k] * shrink).store(weights + k * V::kSize);
@@ -267,8 +281,13 @@ bool OwedSteps::replay_stretch(const Step* steps, int64_t count, Numbers<kRegist
     const float middle_eps = steps[count / 2].eps;
     const float fading = quarters[count + 1] * quarters[count + 1];  // of v, until the middle
     const float faded = powers2_.at(count), push = rest1_ * penalty_;
-    float largest = 0.0f;
-    for (int64_t i = 0; i < count; ++i) largest = std::max(largest, steps[i].size);
+    float sizes[kLongStretch], fades[kLongStretch], epsilons[kLongStretch], largest = 0.0f;
+    for (int64_t i = 0; i < count; ++i) {
+        largest = std::max(largest, steps[i].size);
+        sizes[i] = steps[i].size * push;
+        fades[i] = sizes[i] * (quarters[count - 1 - 2 * i] - 1.0f);
+        epsilons[i] = sizes[i] * (middle_eps - steps[i].eps);
+    }
     const V squared = V::all(penalty_ * penalty_), most = V::all(largest * push * static_cast<float>(count));
     // Moments are counted in units of what the penalty pushes a weight of 1 by.
     V inverse[kRegisters], pushed[kRegisters], weight[kRegisters], squares[kRegisters];
@@ -286,10 +305,9 @@ bool OwedSteps::replay_stretch(const Step* steps, int64_t count, Numbers<kRegist
         if (!constant || !all_at_most(v_middle, V::all(kFinite))) return false;
         weight[k] = (v_middle - of_penalty) / (root * denominator + V::all(kNotZero));
     }
+    const V beta1 = V::all(beta1_);
     for (int64_t i = 0; i < count; ++i) {
-        const float step = steps[i].size * push;
-        const V size = V::all(step), fade = V::all(step * (quarters[count - 1 - 2 * i] - 1.0f));
-        const V eps = V::all(step * (middle_eps - steps[i].eps)), beta1 = V::all(beta1_);
+        const V size = V::all(sizes[i]), fade = V::all(fades[i]), eps = V::all(epsilons[i]);
         for (int k = 0; k < kRegisters; ++k) {
             squares[k] = multiply_add(numbers.p[k], numbers.p[k], squares[k]);
             pushed[k] = multiply_add(beta1, pushed[k], numbers.p[k]);

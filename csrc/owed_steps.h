@@ -7,7 +7,8 @@
 //     B[s] = sum over t > s of lr[t] q^(t-s)     (1 - b2^t) / (1 - b1^t),   q = b1 / b2
 //
 // to first order in eps. Rows last updated before step kEarly, where first order does not do, take their steps one by
-// one; with an L2 penalty there is no closed form, and all do, some steps together (`replay_stretch`).
+// one; with an L2 penalty there is no closed form, and all do, some steps together (`replay_stretch`). Then rows that
+// nobody reads are swept, too, so that what all of them owe at the end is soon paid.
 // `spotfast/reference/row_update.py` says the same in Python. Decoupled weight decay (AdamW) shrinks a row by a factor
 // per step, which the closed form carries along.
 #pragma once
@@ -38,6 +39,10 @@ inline void for_lanes(const RowView& row, const Visit& visit) {
     if (row.bias != nullptr) visit(Single{}, row.bias, row.bias_first, row.bias_second, int64_t{-1});
 }
 
+struct RowRange {
+    int64_t begin, end;
+};
+
 struct AdamSettings {
     double beta1, beta2, eps;
     double weight_decay;  // an L2 penalty, or, decoupled, a factor 1 - lr * weight_decay per step
@@ -63,6 +68,8 @@ class OwedSteps {
     static constexpr int64_t kEarly = 512;        // rows last updated before this step are replayed
     static constexpr int64_t kWindow = 256;       // steps after which A[s] and B[s] no longer change
     static constexpr int64_t kMost = 1 << 20;     // steps that can be owed: then all rows must be caught up
+    static constexpr int64_t kSweep = 512;        // with a penalty, steps in which every row is swept once
+    static constexpr int64_t kLongStretch = 16;   // steps that share a root and a division, at most
     static constexpr float kNegligible = 1e-20f;  // smaller first moments are set to zero: denormals are slow
     static constexpr float kVanished = 1e-36f;    // and so are smaller second moments
 
@@ -79,6 +86,14 @@ class OwedSteps {
 
     // Takes the steps that a row owes since `last`, its last one.
     void catch_up(const RowView& row, int64_t last) const;
+
+    // The rows of a table that are to be swept before the next step: with a penalty, one after the other of kSweep
+    // equal parts of the table; none without.
+    RowRange to_sweep(int64_t rows) const;
+    // Takes as many of the steps that a row owes as fill whole stretches: in the stretches, hence, while it lives, with
+    // the bits, of a row that is not swept. Returns the last step that the row has taken; it owes fewer than
+    // kLongStretch.
+    int64_t sweep(const RowView& row, int64_t last) const;
 
     // Takes the current step with a gradient, for some floats of a row that is up to date but for it.
     template <class V>
@@ -109,14 +124,14 @@ class OwedSteps {
         Lanes p[kRegisters], m[kRegisters], v[kRegisters];
     };
 
-    static constexpr int kTogether = 5;      // registers of them: 32 and a bias in AVX2
-    static constexpr int kLongStretch = 16;  // steps that share a root and a division, at most
+    static constexpr int kTogether = 5;  // registers of them: 32 and a bias in AVX2
 
     void pay(const RowView& row, int64_t last) const;
     void replay_early(const RowView& row, int64_t last) const;
-    void replay(const RowView& row, int64_t last) const;
+    void replay(const RowView& row, int64_t last, int64_t until) const;
     template <int kRegisters>
-    void replay_block(float* weights, float* first, float* second, int64_t registers, int64_t last) const;
+    void replay_block(float* weights, float* first, float* second, int64_t registers, int64_t last,
+                      int64_t until) const;
     template <int kRegisters>
     bool is_dead(const Numbers<kRegisters>& numbers) const;
     template <int kRegisters>

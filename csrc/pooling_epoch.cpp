@@ -95,7 +95,7 @@ class PoolingEpoch {
             draw(start, begin, end, scratch_[member].negatives);
             team_.meet();  // all candidates are known
             items_.rows.select(member, active, ids_.data(), count * length_ * candidates_);
-            items_.collect(member, number, ids_.data(), rule_);
+            items_.collect(member, active, number, ids_.data(), rule_);
             team_.meet();  // all rows are up to date
             if (member == 0) rule_.take();
             const int64_t steps = std::accumulate(steps_.begin(), steps_.begin() + count, int64_t{0});

@@ -66,6 +66,7 @@ void DeferredRows::update(const AdamTable& table, const int64_t* ids, const floa
     Team team(members_for(entries, threads));
     make_room(entries, table.dim, team.size());
     team.run(team.size(), [&](int member) {
+        sweep(member, team.size(), table);
         select(member, team.size(), ids, entries);
         collect(member, table, ids);
     });
@@ -131,6 +132,15 @@ void DeferredRows::each_own(int member, const AdamTable& table, const int64_t* i
         if (i + 2 * kAhead < count) prefetch<Prefetch::write>(&last_[ids[own[i + 2 * kAhead]]], 1);
         if (i + kAhead < count && owes(ids[own[i + kAhead]])) prefetch_row(table.row(ids[own[i + kAhead]]));
         visit(own[i], ids[own[i]]);
+    }
+}
+
+// Keeps what rows owe small that nobody looks up. Before any row of the step is collected, and so marked.
+void DeferredRows::sweep(int member, int members, const AdamTable& table) {
+    const RowRange range = owed_.to_sweep(static_cast<int64_t>(last_.size()));
+    for (int64_t row = range.begin; row < range.end; ++row) {
+        if (!owns(member, members, static_cast<int32_t>(row))) continue;
+        last_[row] = static_cast<int32_t>(owed_.sweep(table.row(row), last_[row]));
     }
 }
 

@@ -1,8 +1,9 @@
 // Dense Adam at the cost of the rows touched, for a plain table in memory that is not ours.
 //
 // A row without a gradient takes its steps when it is next read: `catch_up` before a lookup, `flush` before anything
-// else reads the table. Each row is moved by the thread that owns it, and gradients of a row are summed in the order in
-// which they come, so the number of threads does not change a bit.
+// else reads the table. With an L2 penalty, `update` sweeps rows, too, so that a flush is never long. Each row is moved
+// by the thread that owns it, and gradients of a row are summed in the order in which they come, so the number of
+// threads does not change a bit.
 #pragma once
 
 #include <cstdint>
@@ -61,6 +62,7 @@ class DeferredRows {
     template <class Visit>
     void each_own(int member, const AdamTable& table, const int64_t* ids, const Visit& visit);
     bool owes(int64_t row) const { return last_[row] >= 0 && last_[row] < owed_.taken(); }
+    void sweep(int member, int members, const AdamTable& table);
     void collect(int member, const AdamTable& table, const int64_t* ids);
     void step(int member, const AdamTable& table, const float* gradients);
     void flush_all(const AdamTable& table, int threads);

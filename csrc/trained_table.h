@@ -26,9 +26,10 @@ class TrainedTable {
     TrainedTable(const TableView& table, int64_t entries, int members, int threads)
         : blocks(table, threads), rows(entries, members) {}
 
-    // Brings the rows of the selected entries up to date.
+    // Brings the rows of the selected entries up to date, and sweeps the rows whose turn it is.
     template <class Rule>
-    void collect(int member, uint32_t batch, const int32_t* ids, const Rule& rule) {
+    void collect(int member, int members, uint32_t batch, const int32_t* ids, const Rule& rule) {
+        sweep(member, members, rule);
         const auto taken = static_cast<uint32_t>(rule.taken());
         rows.collect(member, blocks, batch, ids, [&](int32_t row, RowHeader& header) {
             rule.catch_up(blocks.view(row), header.last);
@@ -66,6 +67,18 @@ class TrainedTable {
 
     RowBlocks blocks;
     BatchRows rows;
+
+  private:
+    // Before any is collected: those should stay in the cache.
+    template <class Rule>
+    void sweep(int member, int members, const Rule& rule) const {
+        const RowRange range = rule.to_sweep(blocks.rows());
+        for (int64_t row = range.begin; row < range.end; ++row) {
+            if (!owns(member, members, static_cast<int32_t>(row))) continue;
+            RowHeader& header = blocks.header(row);
+            header.last = static_cast<uint32_t>(rule.sweep(blocks.view(row), header.last));
+        }
+    }
 };
 
 // The rows of the selected entries of a batch, asked for from memory one by one while the batch before is computed

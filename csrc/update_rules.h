@@ -1,8 +1,8 @@
 // How a row moves along its gradient: the update rules, each with the semantics of the torch optimizer of its name.
 //
 // A rule counts the steps and knows the numbers that all rows share in a step: `take` goes on to the next one. Dense
-// rules move rows without a gradient, too; they do it when the row is next read (`catch_up`). Gradients are functions
-// of (lanes, offset) that return the floats there, with offset -1 for the bias.
+// rules move rows without a gradient, too; they do it when the row is next read (`catch_up`) or swept. Gradients are
+// functions of (lanes, offset) that return the floats there, with offset -1 for the bias.
 #pragma once
 
 #include <cmath>
@@ -33,6 +33,8 @@ class AdamRule {
     void restart() { owed_.restart(); }
     void take() { owed_.take(learning_rate_); }
     void catch_up(const RowView& row, int64_t last) const { owed_.catch_up(row, last); }
+    RowRange to_sweep(int64_t rows) const { return owed_.to_sweep(rows); }
+    int64_t sweep(const RowView& row, int64_t last) const { return owed_.sweep(row, last); }
 
     template <class Gradient>
     void update(const RowView& row, const Gradient& gradient) const {
@@ -57,6 +59,8 @@ class NothingOwed {
         taken_ = 0;
     }
     void catch_up(const RowView&, int64_t) const {}
+    RowRange to_sweep(int64_t) const { return {0, 0}; }
+    int64_t sweep(const RowView&, int64_t last) const { return last; }
 
   protected:
     int64_t count() { return base_ + ++taken_; }

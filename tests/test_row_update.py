@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -215,6 +216,50 @@ def test_saved_weights_are_known_to_have_changed():
     deferred.update((weight, first, second), torch.tensor([4]), torch.ones(1, 3), 0.1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_no_row_owes_many_steps_of_a_penalty():
+    """Second moments fade by a factor per step, beside which the penalty is nothing: they tell the steps taken."""
+    weight, _, exp_avg_sq = tensors = table(3000, 1)
+    deferred = DeferredRows(weight, BETAS, EPS, 1e-12, backend="native")
+    deferred.update(tensors, torch.arange(3000), torch.ones(3000, 1), 1e-3)
+    start, most_owed = exp_avg_sq.clone(), 0.0
+    for step in range(1, 1100):
+        deferred.update(tensors, torch.tensor([7]), torch.zeros(1, 1), 1e-3)
+        taken = (exp_avg_sq / start).log() / math.log(BETAS[1])
+        most_owed = max(most_owed, (step - taken).max().item())
+    assert 500 < most_owed < 512 + 16
+
+
+def test_an_interrupted_flush_is_a_whole_one():
+    """C++ does not stop in the middle; Python raises when it has returned, before it takes note."""
+
+    class Interrupted:
+        def __init__(self, rows):
+            self._rows = rows
+
+        def flush(self, *arguments):
+            self._rows.flush(*arguments)
+            raise KeyboardInterrupt
+
+    results = []
+    for interrupted in (False, True):
+        tensors = table(50, 3)
+        deferred = DeferredRows(tensors[0], BETAS, EPS, 1e-2, backend="native")
+        train(deferred, tensors, 30, 4)
+        if interrupted:
+            version, rows = tensors[0]._version, deferred._engine._rows
+            deferred._engine._rows = Interrupted(rows)
+            with pytest.raises(KeyboardInterrupt):
+                deferred.flush(tensors)
+            assert tensors[0]._version > version
+            deferred._engine._rows = rows
+        deferred.flush(tensors)
+        train(deferred, tensors, 30, 4, seed=2)
+        deferred.flush(tensors)
+        results.append(tensors)
+    for ours, other in zip(*results, strict=True):
+        assert torch.equal(ours, other)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -191,8 +191,9 @@ class _NativeRows:
         torch.autograd.graph.increment_version(table[0])
 
     def flush(self, table: Table) -> None:
-        self._rows.flush(*self._memory(table), backends.num_threads())
-        torch.autograd.graph.increment_version(table[0])
+        arrays = self._memory(table)
+        torch.autograd.graph.increment_version(table[0])  # before: an interrupt is raised as soon as rows have moved
+        self._rows.flush(*arrays, backends.num_threads())
 
     def _memory(self, table: Table) -> list[NDArray[Any]]:
         """Return the tensors as arrays: kept, for making them takes longer than a small step, until one moves."""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from spotfast import validation
 from spotfast.evaluation.ranking import check_items
-from spotfast.evaluation.scores import is_target
 from spotfast.evaluation.sequence_scoring import score_blocks
+from spotfast.ops.list_hits import list_hits
 from spotfast.ops.ranks import ranks
 from spotfast.ops.topk import topk
 from spotfast.rows import Rows
@@ -91,7 +91,7 @@ def sequence_precision_recall_score(
     for rows, scores in score_blocks(model, test, held_out=k):
         targets, excluded = targets_and_excluded(rows, k, scores.shape[1], exclude_preceding)
         best = topk(scores, min(k, scores.shape[1]), excluded)
-        results.append(is_target(best, targets, scores.shape[1]).sum(axis=1) / k)
+        results.append(list_hits(best, targets).found.sum(axis=1) / k)
     precision = np.concatenate(results)
     return precision, precision.copy()
 

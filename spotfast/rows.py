@@ -161,14 +161,14 @@ class Rows:
         return Rows(indptr, self.items[positions], self.bound)
 
 
-def item_rows_bytes(rows: Rows) -> int:
-    """Return the memory that is in use at most while rows are made, beyond themselves.
+def item_rows_bytes(rows: Rows, num_items: int) -> int:
+    """Return the memory that is in use at most while rows of so many items are made, beyond themselves.
 
     In C++ counters and ends of rows, and bits of items, as `csrc/item_rows.cpp` has them; from a matrix its ids.
     """
     num_users, count = len(rows), len(rows.items)
     counters = min(threads.get_num_threads() * num_users, max(count, num_users))
-    bits = threads.get_num_threads() * (rows.bound or 0) // 7
+    bits = threads.get_num_threads() * num_items // 7
     return max(8 * (counters + num_users) + bits, 5 * count)
 
 

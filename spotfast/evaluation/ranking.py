@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast.evaluation.sources import score_blocks, source_of
+from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
 from spotfast.ops.ranks import ranks, vector_ranks
 from spotfast.ops.scores import are_bounded
 from spotfast.ops.topk import topk, vector_topk
@@ -47,6 +48,10 @@ class Block(Protocol):
         """Return the rank of every target, as `spotfast.ops.ranks.ranks`."""
         ...
 
+    def counts(self) -> RankCounts:
+        """Return what stands above and beside every target, as `spotfast.ops.rank_counts.rank_counts`."""
+        ...
+
     def topk(self, k: int) -> NDArray[np.int64]:
         """Return the ids of the k best items (U, k), as `spotfast.ops.topk.topk`."""
         ...
@@ -69,6 +74,10 @@ class ScoredBlock:
         """Rank the targets."""
         return ranks(self.scores, self.targets, self.excluded)
 
+    def counts(self) -> RankCounts:
+        """Count what stands above and beside the targets."""
+        return rank_counts(self.scores, self.targets, self.excluded)
+
     def topk(self, k: int) -> NDArray[np.int64]:
         """Find the best items."""
         return topk(self.scores, k, self.excluded)
@@ -90,6 +99,10 @@ class VectorBlock:
     def ranks(self) -> NDArray[np.float64]:
         """Rank the targets."""
         return vector_ranks(*self.vectors, self.targets, self.excluded)
+
+    def counts(self) -> RankCounts:
+        """Count what stands above and beside the targets."""
+        return vector_rank_counts(*self.vectors, self.targets, self.excluded)
 
     def topk(self, k: int) -> NDArray[np.int64]:
         """Find the best items."""
@@ -150,7 +163,7 @@ class UserBlocks:
         """Return the memory in use at most, beyond model and arguments, before anything is ranked in blocks."""
         tables = [rows for rows in (self._targets, self._excluded) if rows is not None]
         kept = sum(rows.indptr.nbytes + rows.items.nbytes for rows in tables)
-        made = max(item_rows_bytes(rows) for rows in tables)
+        made = max(item_rows_bytes(rows, self._num_columns) for rows in tables)
         return kept + max(made, 0 if self._source is None else self._source.num_bytes(size, self.num_items))
 
     @property

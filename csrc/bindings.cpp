@@ -9,6 +9,7 @@
 
 #include "factorization_epoch.h"
 #include "item_rows.h"
+#include "list_hits.h"
 #include "mixture_scores.h"
 #include "negatives.h"
 #include "permutation.h"
@@ -108,24 +109,24 @@ void def_histories(py::module_& m) {
 
 template <class Id>
 py::tuple py_item_rows(const Array<Id>& user_ids, const Array<Id>& item_ids, int64_t num_users, int64_t num_items,
-                       int threads) {
-    const int64_t count = user_ids.size();
-    Array<int64_t> indptr(num_users + 1), items(count);
-    const Id *user_data = user_ids.data(), *item_data = item_ids.data();
+                       const std::optional<Array<bool>>& wanted, int threads) {
+    const PairsView<Id> pairs{user_ids.data(), item_ids.data(), user_ids.size(),
+                              num_users,       num_items,       wanted ? wanted->data() : nullptr};
+    Array<int64_t> indptr(num_users + 1), items(pairs.count);
     int64_t *indptr_data = indptr.mutable_data(), *items_data = items.mutable_data();
-    int64_t distinct;
+    ItemRowsSize size;
     {
         py::gil_scoped_release release;
-        distinct = item_rows(user_data, item_data, count, num_users, num_items, threads, indptr_data, items_data);
+        size = item_rows(pairs, threads, indptr_data, items_data);
     }
-    if (distinct < count) items.resize({distinct});
-    return py::make_tuple(indptr, items);
+    if (size.count < pairs.count) items.resize({size.count});
+    return py::make_tuple(indptr, items, size.bound);
 }
 
 template <class Id>
 void def_item_rows(py::module_& m) {
     m.def("item_rows", &py_item_rows<Id>, py::arg("user_ids").noconvert(), py::arg("item_ids").noconvert(),
-          py::arg("num_users"), py::arg("num_items"), py::arg("threads"));
+          py::arg("num_users"), py::arg("num_items"), py::arg("wanted").noconvert(), py::arg("threads"));
 }
 
 int64_t py_num_common(const Array<int64_t>& indptr, const Array<int64_t>& items, const Array<int64_t>& other_indptr,
@@ -135,6 +136,20 @@ int64_t py_num_common(const Array<int64_t>& indptr, const Array<int64_t>& items,
     const int64_t rows = indptr.size() - 1;
     py::gil_scoped_release release;
     return num_common(one, one_items, other, others, rows, threads);
+}
+
+py::tuple py_list_hits(const Array<int64_t>& lists, const Array<int64_t>& rows, const Array<int64_t>& indptr,
+                       const Array<int64_t>& items, int threads) {
+    const ListsView view{lists.data(), rows.data(), lists.shape(0), lists.shape(1)};
+    const RowsView relevant{indptr.data(), items.data()};
+    Array<bool> found({view.count, view.length});
+    Array<int64_t> lengths(view.count), repeated(view.count);
+    const ListHits hits{found.mutable_data(), lengths.mutable_data(), repeated.mutable_data()};
+    {
+        py::gil_scoped_release release;
+        list_hits(view, relevant, threads, hits);
+    }
+    return py::make_tuple(found, lengths, repeated);
 }
 
 py::tuple py_windows(const Array<int64_t>& indptr, const Array<int32_t>& items, int64_t length, int64_t min_length,
@@ -470,6 +485,8 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     def_item_rows<int64_t>(m);
     m.def("num_common", &py_num_common, py::arg("indptr").noconvert(), py::arg("items").noconvert(),
           py::arg("other_indptr").noconvert(), py::arg("other_items").noconvert(), py::arg("threads"));
+    m.def("list_hits", &py_list_hits, py::arg("lists").noconvert(), py::arg("rows").noconvert(),
+          py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("threads"));
     m.def("windows", &py_windows, py::arg("indptr").noconvert(), py::arg("items").noconvert(), py::arg("length"),
           py::arg("min_length"), py::arg("step"), py::arg("threads"));
     m.def("window_offsets", &py_window_offsets, py::arg("indptr").noconvert(), py::arg("length"), py::arg("min_length"),

@@ -2,83 +2,118 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <utility>
 #include <vector>
 
+#include "item_set.h"
 #include "parallel_for.h"
 
 namespace spotfast {
 
 namespace {
 
-constexpr int64_t kPairsPerThread = 1 << 15;  // at least: every thread looks at all pairs
+constexpr int64_t kPairsPerThread = 1 << 15;  // at least
 constexpr int64_t kRowsPerThread = 256;       // at least: fewer are not worth a thread
+constexpr int64_t kFew = 16;                  // items that comparisons sort faster than marks
+constexpr int64_t kBlock = 8;                 // items compared at once: SIMD
 
-// offsets[i] = how many pairs of users in [begin, end) have an item below i.
+// Deals the items out to the rows of their users, in the order of the pairs; indptr becomes that of these rows. Threads
+// take slices of the pairs, and count first, so that each knows where its items go. There are at most as many counters
+// as pairs.
 template <class Id>
-std::vector<int64_t> item_offsets(const Id* user_ids, const Id* item_ids, int64_t count, int64_t num_items,
-                                  int64_t begin, int64_t end) {
-    std::vector<int64_t> offsets(num_items + 1);
-    for (int64_t i = 0; i < count; ++i) {
-        if (user_ids[i] >= begin && user_ids[i] < end) ++offsets[item_ids[i] + 1];
-    }
-    for (int64_t item = 0; item < num_items; ++item) offsets[item + 1] += offsets[item];
-    return offsets;
-}
-
-// Sorts the pairs of users in [begin, end) by item, and hands out the items in this order: so every row is ascending.
-// next[user] is where the user's row begins, and becomes where it ends.
-template <class Id>
-void fill_rows(const Id* user_ids, const Id* item_ids, int64_t count, int64_t num_items, int64_t begin, int64_t end,
-               int64_t* next, int64_t* items) {
-    const std::vector<int64_t> offsets = item_offsets(user_ids, item_ids, count, num_items, begin, end);
-    std::vector<int32_t> users(offsets[num_items]);
-    std::vector<int64_t> free(offsets.begin(), offsets.end() - 1);
-    for (int64_t i = 0; i < count; ++i) {
-        if (user_ids[i] >= begin && user_ids[i] < end) users[free[item_ids[i]]++] = static_cast<int32_t>(user_ids[i]);
-    }
-    const std::vector<int64_t> starts(next + begin, next + end);
-    for (int64_t item = 0; item < num_items; ++item) {
-        for (int64_t i = offsets[item]; i < offsets[item + 1]; ++i) {
-            const int64_t user = users[i], place = next[user];
-            if (place > starts[user - begin] && items[place - 1] == item) continue;  // a repetition
-            items[place] = item;
-            next[user] = place + 1;
+void deal_items(const PairsView<Id>& pairs, int threads, int64_t* indptr, int64_t* items) {
+    const int64_t least = std::max({kPairsPerThread, pairs.num_users, int64_t{1}});
+    const int64_t slices = std::clamp<int64_t>(pairs.count / least, 1, std::max(threads, 1));
+    std::vector<int64_t> next(slices * pairs.num_users);  // of each slice and user: the number of items, then a place
+    const auto visit_pairs = [&](const auto& visit) {
+        parallel_for(slices, threads, 1, [&](int64_t first, int64_t last) {
+            for (int64_t slice = first; slice < last; ++slice) {
+                int64_t* counters = next.data() + slice * pairs.num_users;
+                const int64_t end = pairs.count * (slice + 1) / slices;
+                for (int64_t i = pairs.count * slice / slices; i < end; ++i) {
+                    const Id user = pairs.user_ids[i];
+                    if (pairs.wanted == nullptr || pairs.wanted[user]) visit(counters[user], pairs.item_ids[i]);
+                }
+            }
+        });
+    };
+    visit_pairs([](int64_t& counter, Id) { ++counter; });
+    int64_t total = 0;
+    for (int64_t user = 0; user < pairs.num_users; ++user) {
+        indptr[user] = total;
+        for (int64_t slice = 0; slice < slices; ++slice) {
+            total += std::exchange(next[slice * pairs.num_users + user], total);
         }
     }
+    indptr[pairs.num_users] = total;
+    visit_pairs([&](int64_t& counter, Id item) { items[counter++] = item; });
+}
+
+// Sorts a row and takes repetitions out; returns its new end.
+int64_t* sort_row(int64_t* begin, int64_t* end, ItemSet& set) {
+    if (std::adjacent_find(begin, end, std::greater_equal<>()) == end) return end;  // as rows of a data set often are
+    if (end - begin <= kFew) {
+        std::sort(begin, end);
+        return std::unique(begin, end);
+    }
+    for (const int64_t* item = begin; item < end; ++item) set.insert(*item);
+    return set.drain(begin);
 }
 
 // Closes the gaps between the rows, which end at ends[user]; returns the number of items.
-int64_t close_gaps(const int64_t* ends, int64_t num_users, int64_t* indptr, int64_t* items) {
+int64_t close_gaps(const std::vector<int64_t>& ends, int64_t* indptr, int64_t* items) {
     int64_t total = 0;
-    for (int64_t user = 0; user < num_users; ++user) {
+    for (size_t user = 0; user < ends.size(); ++user) {
         const int64_t begin = indptr[user], length = ends[user] - begin;
         if (begin != total) std::copy_n(items + begin, length, items + total);
         indptr[user] = total;
         total += length;
     }
-    indptr[num_users] = total;
+    indptr[ends.size()] = total;
     return total;
+}
+
+// How many of a few items, ascending, are among many.
+int64_t count_common(const int64_t* few, const int64_t* few_end, const int64_t* many, const int64_t* many_end) {
+    int64_t common = 0;
+    for (; few < few_end; ++few) {
+        while (many_end - many > kBlock && many[kBlock - 1] < *few) many += kBlock;
+        if (many_end - many >= kBlock) {
+            for (int64_t i = 0; i < kBlock; ++i) common += many[i] == *few;
+        } else {
+            for (const int64_t* other = many; other < many_end; ++other) common += *other == *few;
+        }
+    }
+    return common;
 }
 
 }  // namespace
 
 template <class Id>
-int64_t item_rows(const Id* user_ids, const Id* item_ids, int64_t count, int64_t num_users, int64_t num_items,
-                  int threads, int64_t* indptr, int64_t* items) {
-    std::fill(indptr, indptr + num_users + 1, 0);
-    for (int64_t i = 0; i < count; ++i) ++indptr[user_ids[i] + 1];
-    for (int64_t user = 0; user < num_users; ++user) indptr[user + 1] += indptr[user];
-    std::vector<int64_t> next(indptr, indptr + num_users);
-    // Threads get as many pairs each, of neighbouring users: those up to which there are so many.
-    const auto first_user = [&](int64_t pairs) { return std::lower_bound(indptr, indptr + num_users, pairs) - indptr; };
-    parallel_for(count, threads, kPairsPerThread, [&](int64_t first, int64_t last) {
-        fill_rows(user_ids, item_ids, count, num_items, first_user(first), first_user(last), next.data(), items);
+ItemRowsSize item_rows(const PairsView<Id>& pairs, int threads, int64_t* indptr, int64_t* items) {
+    deal_items(pairs, threads, indptr, items);
+    std::vector<int64_t> ends(indptr, indptr + pairs.num_users);
+    std::atomic<int64_t> bound{0};
+    // Threads get as many items each, of neighbouring users: those up to which there are so many.
+    const auto first_user = [&](int64_t place) {
+        return std::lower_bound(indptr, indptr + pairs.num_users, place) - indptr;
+    };
+    parallel_for(indptr[pairs.num_users], threads, kPairsPerThread, [&](int64_t first, int64_t last) {
+        ItemSet set(pairs.num_items);
+        int64_t own_bound = 0;
+        for (int64_t user = first_user(first), end = first_user(last); user < end; ++user) {
+            ends[user] = sort_row(items + indptr[user], items + indptr[user + 1], set) - items;
+            if (ends[user] > indptr[user]) own_bound = std::max(own_bound, items[ends[user] - 1] + 1);
+        }
+        for (int64_t seen = bound; seen < own_bound && !bound.compare_exchange_weak(seen, own_bound);) {
+        }
     });
-    return close_gaps(next.data(), num_users, indptr, items);
+    return {close_gaps(ends, indptr, items), bound};
 }
 
-template int64_t item_rows<int32_t>(const int32_t*, const int32_t*, int64_t, int64_t, int64_t, int, int64_t*, int64_t*);
-template int64_t item_rows<int64_t>(const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int, int64_t*, int64_t*);
+template ItemRowsSize item_rows<int32_t>(const PairsView<int32_t>&, int, int64_t*, int64_t*);
+template ItemRowsSize item_rows<int64_t>(const PairsView<int64_t>&, int, int64_t*, int64_t*);
 
 int64_t num_common(const int64_t* indptr, const int64_t* items, const int64_t* other_indptr, const int64_t* other_items,
                    int64_t rows, int threads) {
@@ -88,12 +123,9 @@ int64_t num_common(const int64_t* indptr, const int64_t* items, const int64_t* o
         for (int64_t row = begin; row < end; ++row) {
             const int64_t *one = items + indptr[row], *one_end = items + indptr[row + 1];
             const int64_t *other = other_items + other_indptr[row], *other_end = other_items + other_indptr[row + 1];
-            while (one < one_end && other < other_end) {  // sums, as no branch could be foreseen
-                const int64_t a = *one, b = *other;
-                common += a == b;
-                one += a <= b;
-                other += b <= a;
-            }
+            const bool fewer = one_end - one <= other_end - other;
+            common +=
+                fewer ? count_common(one, one_end, other, other_end) : count_common(other, other_end, one, one_end);
         }
         total += common;
     });

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.launch import launch
+from spotfast.kernels.launch import aligned, launch
 from spotfast.kernels.scored_tiles import (
     ITEMS,
     MOST_NUMBERS,
@@ -159,6 +159,7 @@ def rank_counts(
     counts = above, equal, before
     if not len(above):
         return counts
+    user_vectors, item_vectors = aligned(user_vectors), aligned(item_vectors)  # those behind padding may begin anywhere
     user_biases = biases_of(user_vectors, user_biases)
     indptr, items = on_device(excluded, device)
     users = torch.from_numpy(np.repeat(np.arange(len(targets)), targets.counts())).to(device)

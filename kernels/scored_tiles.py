@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spotfast.cuda.choice import ALIGNMENT
 from spotfast.kernels.language import tl, triton
+from spotfast.kernels.launch import aligned
 from spotfast.kernels.negatives import count_at_most
 from spotfast.kernels.specialisation import Specialisation
 from spotfast.rows import Rows
@@ -142,7 +142,7 @@ def biases_of(vectors: Tensor, biases: Tensor | None) -> Tensor:
     """
     if biases is None:
         return torch.zeros(len(vectors), dtype=torch.float32, device=vectors.device)
-    return biases.clone() if biases.data_ptr() % ALIGNMENT else biases
+    return aligned(biases)
 
 
 def on_device(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:

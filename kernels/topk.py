@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spotfast.kernels.language import tl, triton
-from spotfast.kernels.launch import launch
+from spotfast.kernels.launch import aligned, launch
 from spotfast.kernels.negatives import is_item
 from spotfast.kernels.scored_tiles import (
     ITEMS,
@@ -189,6 +189,7 @@ def topk(
     scores = torch.full((len(user_vectors), k), -torch.inf, dtype=torch.float32)
     if not len(user_vectors) or not len(item_vectors):
         return ids, scores
+    user_vectors, item_vectors = aligned(user_vectors), aligned(item_vectors)  # those behind padding may begin anywhere
     grouping = Grouping.of(len(item_vectors), k, item_vectors.shape[1])
     indptr, items = on_device(excluded, user_vectors.device)
     of_users, of_items = biases_of(user_vectors, user_biases), biases_of(item_vectors, item_biases)

@@ -96,14 +96,16 @@ def check_id_range(
     """Raise unless all of `array` lies in [0, size), or in [0, MAX_ID] without a size."""
     if array.size == 0:
         return
+    largest = MAX_ID if size is None else min(size - 1, MAX_ID)
+    if int(array.view(f"u{array.itemsize}").max()) <= largest:  # at one look: without a sign, negative ids are large
+        return
     lowest, highest = int(array.min()), int(array.max())
     if lowest < 0:
         raise ValueError(f"{name} must not be negative, got {lowest} at position {int(array.argmin())}")
     if size is not None and highest >= size:
         position = int(array.argmax())
         raise ValueError(f"{name} must be below {size_name} = {size}, got {highest} at position {position}")
-    if highest > MAX_ID:
-        raise ValueError(f"{name} must be at most {MAX_ID}, got {highest}")
+    raise ValueError(f"{name} must be at most {MAX_ID}, got {highest}")
 
 
 def positions(name: str, values: Any, count: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Slices of ids, masks and gradients may begin anywhere; kernels get them at a multiple of 16 bytes.
+"""Slices of ids, masks, gradients and vectors may begin anywhere; kernels get them at a multiple of 16 bytes.
 
 A kernel that was compiled ahead of time takes that for granted, so with SPOTFAST_AOT=require a slice would be an error.
 Launches are replaced: they note where their tensors begin, and do next to nothing.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +17,11 @@ import spotfast.kernels
 from spotfast import backends
 from spotfast.cuda.choice import ALIGNMENT
 from spotfast.ops import bilinear, negatives, sequence_loss
+from spotfast.ops.rank_counts import vector_rank_counts
 from spotfast.ops.row_update import DeferredRows
+from spotfast.ops.topk import vector_topk
 from spotfast.positives import Positives
+from spotfast.rows import Rows
 
 COUNT, DIM, ITEMS = 9, 4, 12
 LOOKED_UP = {"sequence_loss_kernel": (1, 2)}  # arguments that are ids, which torch looks up
@@ -81,7 +85,17 @@ def step():
         rows.update(table, ids(COUNT), odd(torch.ones(COUNT, DIM)), 1e-2)
 
 
+def vectors():
+    return [odd(torch.randn(shape)) for shape in ((COUNT, 3), (COUNT,), (ITEMS, 3), (ITEMS,))]
+
+
+def ranks():
+    vector_rank_counts(*vectors(), Rows(np.arange(COUNT + 1), np.arange(COUNT)), Rows.empty(COUNT))
+
+
 CALLS = {
+    "vector_ranks": (ranks, ("pair_scores_kernel", "rank_counts_kernel")),
+    "vector_topk": (lambda: vector_topk(*vectors(), 2), ("group_maxima_kernel", "candidate_keys_kernel")),
     "bilinear": (scores, ("scores_kernel", "row_gradients_kernel")),
     "sequence_loss": (loss_of_sequences, ("sequence_loss_kernel", "sequence_gradient_kernel")),
     "row_update": (step, ("claim_kernel", "catch_up_kernel", "sum_pieces_kernel", "update_kernel")),

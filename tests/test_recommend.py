@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 from models_to_ask import DIM, ITEMS, USERS, K, by_sorting, implicit, interactions, same, sequential
 
+from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions, SequenceInteractions
 from spotfast.recommendation import estimate_memory, iter_recommend, recommend
@@ -194,6 +197,16 @@ def test_a_progress_bar_on_standard_error(capsys):
     assert "Recommending" in err
     model.recommend([0, 1])
     assert capsys.readouterr().err == ""
+
+
+def test_rows_of_our_scores_take_half_of_anyones():
+    """They are float32: single rows, a block of them and the candidates' columns, for three users with a link."""
+    data = Interactions(np.arange(5), np.arange(5), ratings=np.arange(5.0), num_items=1000)
+    model = ExplicitFactorizationModel("poisson", n_iter=0)
+    model.fit(data)
+    anyones = SimpleNamespace(predict=model.predict)
+    own, other = (estimate_memory(each, [0, 1, 2], 5) for each in (model, anyones))
+    assert other - own == 3 * 3 * 4 * 1000
 
 
 def test_a_budget_makes_blocks_smaller():

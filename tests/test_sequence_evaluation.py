@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotfast.evaluation import (
+    evaluate,
     mrr_score,
     precision_recall_score,
     rmse_score,
     scoring,
     sequence_mrr_score,
     sequence_precision_recall_score,
+    sequence_ranking,
     sequence_scoring,
 )
 from spotfast.factorization.explicit import ExplicitFactorizationModel
@@ -107,6 +110,45 @@ def test_own_models_as_any_model(representation, exclude, monkeypatch):
         np.testing.assert_array_equal(score(model, test, **options), score(table, test, **options))
     sizes = [len(rows) for rows, _ in sequence_scoring.score_blocks(model, test, 1)]
     assert sizes == [7, 7, 7, 7, 4] * 2 + [6]
+
+
+@pytest.mark.parametrize("representation", ["pooling", "lstm", "cnn"])
+def test_no_rows_of_scores_are_made_of_our_models(representation, monkeypatch):
+    model, test = model_and_sequences(representation)
+
+    def refuse(*arguments):
+        raise AssertionError("a row of scores")
+
+    monkeypatch.setattr(sequence_ranking, "ScoredBlock", refuse)
+    assert len(sequence_mrr_score(model, test)) == len(sequence_precision_recall_score(model, test, 3)[0]) == len(test)
+    assert evaluate(model, test, metrics=("mrr", "coverage")).num_evaluated == len(test)
+
+
+def test_our_models_without_an_engine(monkeypatch):
+    """The reference ranks rows of scores: by the same results."""
+    model, test = model_and_sequences()
+    every = [scored(lambda: model, test, 3, exclude) for exclude in (False, True)]
+    monkeypatch.setenv("SPOTFAST_BACKEND", "reference")
+    np.testing.assert_allclose(
+        [scored(lambda: model, test, 3, exclude) for exclude in (False, True)], every, rtol=1e-15
+    )
+
+
+def test_our_models_with_scores_beyond_float32(monkeypatch):
+    """They are ranked row by row, as predicted: infinities like other scores, while NaN is refused."""
+    model, test = model_and_sequences()
+    monkeypatch.setattr(sequence_scoring, "REPRESENTED", 32)
+    biases, vectors = model._net.item_biases.weight.detach(), model._net.item_embeddings.weight.detach()
+    biases[3], biases[4] = torch.inf, 3e38
+    for score, held_out in ((sequence_mrr_score, 1), (sequence_precision_recall_score, 3)):
+        table = Table([model.predict(sequence[:-held_out]) for sequence in test.sequences])
+        options = {} if held_out == 1 else {"k": held_out}
+        np.testing.assert_array_equal(score(model, test, **options), score(table, test, **options))
+    biases[3:5], vectors[ITEMS - 1] = 0, torch.nan
+    known = np.flatnonzero((test.sequences[:, :-1] != ITEMS - 1).all(axis=1))
+    without = SequenceInteractions(test.sequences[known], num_items=ITEMS)
+    with pytest.raises(ValueError, match=f"after sequence 0 for item {ITEMS - 1} is NaN"):
+        sequence_mrr_score(model, without)
 
 
 def test_padding_is_ranked_last_by_our_models():

@@ -124,6 +124,9 @@ def estimate_memory(
     What the model and the arguments hold already is not counted, nor is memory inside a network or a `predict` of
     someone's own, which is taken to predict as many items as `test` and `train` have.
 
+    For a model on a CUDA device, tables and rows of scores there are counted as if they were on the CPU; what the
+    ranking kernels take beside them is not: `docs/gpu.md` says how much that is.
+
     Raises:
         ValueError, TypeError: for arguments that `evaluate` refuses before it asks the model.
 

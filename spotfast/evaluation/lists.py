@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spotfast import backends, validation
+from spotfast import validation
 from spotfast.evaluation.bootstrap import check_options
 from spotfast.evaluation.hits import Hits
 from spotfast.evaluation.metrics import coverage, mean_popularity, recommended
 from spotfast.evaluation.plan import OF_HITS, OF_LISTS, OF_RANKS, Plan
 from spotfast.evaluation.popularity import of_all_items, popularity_of
 from spotfast.evaluation.result import Evaluation, Measured
+from spotfast.ops.list_hits import list_hits
 from spotfast.rows import Rows
 
 
@@ -129,16 +130,7 @@ def _check_items(name: str, items: NDArray[np.int64], num_items: int) -> None:
 
 
 def _hits(table: NDArray[np.int64], rows: NDArray[np.int64], relevant: Rows, num_items: int) -> Hits:
-    found, lengths = np.zeros(table.shape, np.bool_), np.zeros(len(table), np.int64)
-    repeated = np.full(len(table), -1)
-    if backends.choose("ranks") == "numba":
-        from spotfast.parallel.list_hits import list_hits
-
-        list_hits(table, rows, relevant.indptr, relevant.items, found, lengths, repeated)
-    else:
-        from spotfast.reference.list_hits import list_hits as reference
-
-        reference(table, rows, relevant, found, lengths, repeated)
+    found, lengths, repeated = list_hits(table, relevant, rows)
     twice = np.flatnonzero(repeated >= 0)
     if len(twice):
         raise ValueError(f"lists must not repeat an item, got {repeated[twice[0]]} twice for user {rows[twice[0]]}")

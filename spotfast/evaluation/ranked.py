@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast.evaluation.hits import Hits, certain_hits, expected_hits, ordered_ranks
-from spotfast.evaluation.ranking import Block, ScoredBlock, UserBlocks, VectorBlock
-from spotfast.evaluation.sequence_scores import targets_and_excluded
-from spotfast.evaluation.sequence_scoring import score_blocks
-from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
+from spotfast.evaluation.ranking import Block, UserBlocks
+from spotfast.evaluation.sequence_ranking import sequence_blocks
+from spotfast.ops.rank_counts import RankCounts
 from spotfast.training.sequence import Sequences
 
 
@@ -31,7 +30,7 @@ class Ranked:
         candidates: (U,) how many of them are ranked.
     """
 
-    def __init__(self, block: ScoredBlock | VectorBlock, most: int) -> None:
+    def __init__(self, block: Block, most: int) -> None:
         self.targets, self.num_items = block.targets, block.num_items
         self.candidates: NDArray[np.int64] = np.full(len(self.targets), self.num_items, np.int64)
         if block.excluded is not None:
@@ -42,10 +41,7 @@ class Ranked:
     @cached_property
     def counts(self) -> RankCounts:
         """The counts of every test item."""
-        block = self.block
-        if isinstance(block, ScoredBlock):
-            return rank_counts(block.scores, block.targets, block.excluded)
-        return vector_rank_counts(*block.vectors, block.targets, block.excluded)
+        return self.block.counts()
 
     @cached_property
     def average_ranks(self) -> NDArray[np.float64]:
@@ -82,15 +78,10 @@ class Ranked:
 def ranked_users(users: UserBlocks, most: int, at_once: int) -> Iterator[Ranked]:
     """Yield the users, ascending, so many at a time."""
     for block in users.blocks(at_once):
-        yield Ranked(_known(block), most)
+        yield Ranked(block, most)
 
 
 def ranked_sequences(model: Any, test: Sequences, exclude_preceding: bool, most: int, at_once: int) -> Iterator[Ranked]:
     """Yield the sequences, in order, so many at a time, each with its last item as the test item."""
-    for rows, table in score_blocks(model, test, held_out=1, at_once=at_once):
-        yield Ranked(ScoredBlock(table, *targets_and_excluded(rows, 1, table.shape[1], exclude_preceding)), most)
-
-
-def _known(block: Block) -> ScoredBlock | VectorBlock:
-    assert isinstance(block, ScoredBlock | VectorBlock)
-    return block
+    for block in sequence_blocks(model, test, 1, exclude_preceding, at_once):
+        yield Ranked(block, most)

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast.evaluation.sources import score_blocks, source_of
+from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
 from spotfast.ops.ranks import ranks, vector_ranks
 from spotfast.ops.scores import are_bounded
 from spotfast.ops.topk import topk, vector_topk
-from spotfast.rows import Rows
+from spotfast.rows import Rows, item_rows_bytes
 from spotfast.vector_tables import Vectors
 
 # Users whose vectors are gathered: a second or less of work between two looks at Ctrl-C.
@@ -47,6 +48,10 @@ class Block(Protocol):
         """Return the rank of every target, as `spotfast.ops.ranks.ranks`."""
         ...
 
+    def counts(self) -> RankCounts:
+        """Return what stands above and beside every target, as `spotfast.ops.rank_counts.rank_counts`."""
+        ...
+
     def topk(self, k: int) -> NDArray[np.int64]:
         """Return the ids of the k best items (U, k), as `spotfast.ops.topk.topk`."""
         ...
@@ -69,6 +74,10 @@ class ScoredBlock:
         """Rank the targets."""
         return ranks(self.scores, self.targets, self.excluded)
 
+    def counts(self) -> RankCounts:
+        """Count what stands above and beside the targets."""
+        return rank_counts(self.scores, self.targets, self.excluded)
+
     def topk(self, k: int) -> NDArray[np.int64]:
         """Find the best items."""
         return topk(self.scores, k, self.excluded)
@@ -90,6 +99,10 @@ class VectorBlock:
     def ranks(self) -> NDArray[np.float64]:
         """Rank the targets."""
         return vector_ranks(*self.vectors, self.targets, self.excluded)
+
+    def counts(self) -> RankCounts:
+        """Count what stands above and beside the targets."""
+        return vector_rank_counts(*self.vectors, self.targets, self.excluded)
 
     def topk(self, k: int) -> NDArray[np.int64]:
         """Find the best items."""
@@ -114,8 +127,8 @@ class UserBlocks:
     def __init__(self, model: Any, test: Any, train: Any) -> None:
         self._num_columns = max(1, *(_num_columns(matrix) for matrix in (test, train)))
         self._targets = Rows.from_matrix("test", test)
-        self._excluded = None if train is None else Rows.from_matrix("train", train)
         self.users = np.flatnonzero(self._targets.counts())
+        self._excluded = None if train is None else Rows.from_matrix("train", train, self.users)
         if self._excluded is not None and len(self.users) and len(self._excluded) <= self.users[-1]:
             raise ValueError(
                 f"train must have a row for every user of test, up to {self.users[-1]}, got {len(self._excluded)} rows"
@@ -149,8 +162,9 @@ class UserBlocks:
     def num_bytes(self, size: int) -> int:
         """Return the memory in use at most, beyond model and arguments, before anything is ranked in blocks."""
         tables = [rows for rows in (self._targets, self._excluded) if rows is not None]
-        kept = sum(rows.indptr.nbytes + rows.items.nbytes for rows in tables) + 16 * self.num_items  # to sort them
-        return kept + (0 if self._source is None else self._source.num_bytes(size, self.num_items))
+        kept = sum(rows.indptr.nbytes + rows.items.nbytes for rows in tables)
+        made = max(item_rows_bytes(rows, self._num_columns) for rows in tables)
+        return kept + max(made, 0 if self._source is None else self._source.num_bytes(size, self.num_items))
 
     @property
     def num_items(self) -> int:
@@ -218,5 +232,5 @@ def _num_columns(matrix: Any) -> int:
 
 def check_items(name: str, rows: Rows, num_items: int) -> None:
     """Raise for items that the model does not predict."""
-    if len(rows.items) and rows.items.max() >= num_items:
+    if not rows.within(num_items):
         raise ValueError(f"{name} must hold items below {num_items}, which the model predicts, got {rows.items.max()}")

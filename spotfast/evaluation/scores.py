@@ -14,7 +14,7 @@ from spotfast.evaluation.metrics import mrr
 from spotfast.evaluation.ranking import Lost, UserBlocks
 from spotfast.evaluation.scoring import check_of_users
 from spotfast.interactions import Interactions
-from spotfast.rows import Rows
+from spotfast.ops.list_hits import list_hits
 
 
 def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
@@ -100,7 +100,8 @@ def precision_recall_score(
     precisions, recalls = [np.zeros((0, len(cutoffs)))], [np.zeros((0, len(cutoffs)))]
     for block in UserBlocks(model, test, train):
         cut = np.minimum(cutoffs, block.num_items)
-        hits = np.cumsum(is_target(block.topk(int(cut.max())), block.targets, block.num_items), axis=1)[:, cut - 1]
+        found = list_hits(block.topk(int(cut.max())), block.targets).found
+        hits = np.cumsum(found, axis=1)[:, cut - 1]
         precisions.append(hits / cut)
         recalls.append(hits / block.targets.counts()[:, np.newaxis])
         lost.count(block)
@@ -133,12 +134,3 @@ def rmse_score(model: Any, test: Interactions) -> float:
         5.0
     """
     return float(np.sqrt((rating_errors(model, test) ** 2).mean()))
-
-
-def is_target(best: NDArray[np.int64], targets: Rows, num_items: int) -> NDArray[np.bool_]:
-    """Which of the best items (U, k) are targets of their row; -1 never is."""
-    rows = np.arange(len(best))[:, np.newaxis]
-    keys = np.repeat(np.arange(len(targets)), targets.counts()) * num_items + targets.items  # ascending
-    wanted = np.where(best >= 0, rows * num_items + best, -1)
-    position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return keys[position] == wanted

@@ -8,12 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast import validation
-from spotfast.evaluation.ranking import check_items
-from spotfast.evaluation.scores import is_target
-from spotfast.evaluation.sequence_scoring import score_blocks
-from spotfast.ops.ranks import ranks
-from spotfast.ops.topk import topk
-from spotfast.rows import Rows
+from spotfast.evaluation.sequence_ranking import sequence_blocks
+from spotfast.ops.list_hits import list_hits
 from spotfast.training.sequence import Sequences
 
 
@@ -47,11 +43,8 @@ def sequence_mrr_score(model: Any, test: Sequences, exclude_preceding: bool = Fa
         >>> sequence_mrr_score(Popularity(), SequenceInteractions([[2, 3]]), exclude_preceding=True)
         array([1.])
     """
-    results = [np.zeros(0)]
-    for rows, scores in score_blocks(model, test, held_out=1):
-        targets, excluded = targets_and_excluded(rows, 1, scores.shape[1], exclude_preceding)
-        results.append(1.0 / ranks(scores, targets, excluded))
-    return np.concatenate(results)
+    blocks = sequence_blocks(model, test, 1, exclude_preceding)
+    return np.concatenate([np.zeros(0), *(1.0 / block.ranks() for block in blocks)])
 
 
 def sequence_precision_recall_score(
@@ -88,30 +81,8 @@ def sequence_precision_recall_score(
     """
     k = validation.integer("k", k, 1)
     results = [np.zeros(0)]
-    for rows, scores in score_blocks(model, test, held_out=k):
-        targets, excluded = targets_and_excluded(rows, k, scores.shape[1], exclude_preceding)
-        best = topk(scores, min(k, scores.shape[1]), excluded)
-        results.append(is_target(best, targets, scores.shape[1]).sum(axis=1) / k)
+    for block in sequence_blocks(model, test, k, exclude_preceding):
+        best = block.topk(min(k, block.num_items))
+        results.append(list_hits(best, block.targets).found.sum(axis=1) / k)
     precision = np.concatenate(results)
     return precision, precision.copy()
-
-
-def targets_and_excluded(
-    rows: NDArray[np.integer[Any]], held_out: int, num_items: int, exclude_preceding: bool
-) -> tuple[Rows, Rows | None]:
-    """Split sequences (S, L) into the distinct items held out, and those before them if they are to be excluded."""
-    targets = _distinct(rows[:, -held_out:])
-    check_items("test", targets, num_items)
-    if not exclude_preceding:
-        return targets, None
-    excluded = _distinct(rows[:, :-held_out])
-    check_items("test", excluded, num_items)
-    return targets, excluded
-
-
-def _distinct(ids: NDArray[np.integer[Any]]) -> Rows:
-    """Return the distinct ids of every row of (S, W), ascending."""
-    ordered = np.sort(ids, axis=1).astype(np.int64)
-    new = np.ones(ordered.shape, np.bool_)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    return Rows(np.concatenate([[0], np.cumsum(new.sum(axis=1))]), ordered[new])

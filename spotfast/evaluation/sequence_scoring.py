@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spotfast.evaluation.scoring import check_not_nan, has_own_predict, rows_in_block, score_bytes
+from spotfast.evaluation.sources import ranks_vectors
 from spotfast.factorization.model import FactorizationModel
 from spotfast.sequence.implicit import ImplicitSequenceModel
+from spotfast.sequence.queries import FIRST_ITEM
+from spotfast.sequence.scoring import Scorer, item_tables
 from spotfast.training.sequence import Sequences, check_sequences
 
 REPRESENTED = 1024  # sequences that become final states at once
@@ -40,11 +44,7 @@ def score_blocks(model: Any, test: Sequences, held_out: int, at_once: int | None
     """
     check_of_sequences(model, test, held_out)
     blocks = _own_blocks if has_own_predict(model, ImplicitSequenceModel) else _predict_blocks
-    done = 0
-    for rows, scores in blocks(model, test, held_out, REPRESENTED if at_once is None else at_once):
-        check_not_nan(scores, "after sequence", range(done, done + len(rows)))
-        yield rows, scores
-        done += len(rows)
+    yield from blocks(model, test, held_out, REPRESENTED if at_once is None else at_once)
 
 
 def scoring_bytes(model: Any, test: Sequences, at_once: int) -> tuple[int, int]:
@@ -56,8 +56,20 @@ def scoring_bytes(model: Any, test: Sequences, at_once: int) -> tuple[int, int]:
         return test.num_items, score_bytes(min(PREDICTED, at_once), test.num_items, own=False)
     scorer = model._scorer()
     assert model._num_items is not None
+    tables = ranked_tables(scorer, model.device)
+    if tables is not None:  # final states, as they are made, in one, and contiguous
+        return model._num_items, scorer.num_bytes + 3 * 4 * tables[0].shape[1] * at_once
     rows = rows_in_block(4 * model._num_items, at_once)
     return model._num_items, scorer.num_bytes + score_bytes(rows, model._num_items, own=True)
+
+
+def ranked_tables(scorer: Scorer, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Return the vectors and biases of the items but for padding, if final states can be ranked by their products."""
+    tables = item_tables(scorer)
+    if tables is None or not ranks_vectors(device):
+        return None
+    vectors, biases = tables
+    return vectors[FIRST_ITEM:], biases[FIRST_ITEM:]
 
 
 def check_of_sequences(model: Any, test: Any, held_out: int) -> None:
@@ -75,24 +87,61 @@ def check_of_sequences(model: Any, test: Any, held_out: int) -> None:
         )
 
 
-def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int, at_once: int) -> Blocks:
-    scorer = model._scorer()
+def own_states(
+    model: ImplicitSequenceModel, scorer: Scorer, test: Sequences, held_out: int, at_once: int
+) -> Iterator[tuple[int, NDArray[np.integer[Any]], Tensor]]:
+    """Represent sequences without their last items.
+
+    Args:
+        model: a fitted model whose `predict` is ours.
+        scorer: of the model.
+        test: as in `score_blocks`, and so are the others:
+        held_out: how many items at the end the model does not see.
+        at_once: how many sequences become final states at a time.
+
+    Yields:
+        The number of the first of some sequences; these, whole, (S, L); and their final states (S, ...).
+
+    Raises:
+        ValueError: for items beyond the model.
+    """
     num_items = model._num_items
     assert num_items is not None
-    size = rows_in_block(4 * num_items, at_once)
-    buffer = torch.empty(size, num_items, device=model.device)
+    done = 0
     for rows in _rows(test, at_once):
         if rows.max() >= num_items:
             raise ValueError(f"test must hold items below {num_items}, the size of the model, got {rows.max()}")
-        states = scorer.states(model._tensor(rows[:, :-held_out]))
-        for start in range(0, len(rows), size):
-            some = states[start : start + size]
-            scores = scorer.scores(some, out=buffer[: len(some)])
-            yield rows[start : start + size], scores.cpu().numpy()
+        yield done, rows, scorer.states(model._tensor(rows[:, :-held_out]))
+        done += len(rows)
+
+
+def scores_after(scorer: Scorer, first: int, rows: NDArray[np.integer[Any]], states: Tensor, buffer: Tensor) -> Blocks:
+    """Score all items after sequences that are represented: what `own_states` yields, in a buffer (S, num_items).
+
+    Raises:
+        ValueError: for NaN, naming the sequence.
+    """
+    for start in range(0, len(rows), len(buffer)):
+        some = slice(start, start + len(buffer))
+        scores = scorer.scores(states[some], out=buffer[: len(states[some])]).cpu().numpy()
+        check_not_nan(scores, "after sequence", range(first + start, first + start + len(scores)))
+        yield rows[some], scores
+
+
+def score_buffer(model: ImplicitSequenceModel, at_once: int) -> Tensor:
+    """Return where at most so many rows of scores are computed at a time, (S, num_items)."""
+    assert model._num_items is not None
+    return torch.empty(rows_in_block(4 * model._num_items, at_once), model._num_items, device=model.device)
+
+
+def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int, at_once: int) -> Blocks:
+    scorer, buffer = model._scorer(), score_buffer(model, at_once)
+    for first, rows, states in own_states(model, scorer, test, held_out, at_once):
+        yield from scores_after(scorer, first, rows, states, buffer)
 
 
 def _predict_blocks(model: Any, test: Sequences, held_out: int, at_once: int) -> Blocks:
-    num_items = None
+    num_items, done = None, 0
     for rows in _rows(test, min(PREDICTED, at_once)):
         predictions = []
         for row in rows:
@@ -104,7 +153,10 @@ def _predict_blocks(model: Any, test: Sequences, held_out: int, at_once: int) ->
                     f"got {prediction.shape} after {num_items} items"
                 )
             predictions.append(prediction if prediction.dtype == np.float32 else prediction.astype(np.float64))
-        yield rows, np.stack(predictions)
+        scores = np.stack(predictions)
+        check_not_nan(scores, "after sequence", range(done, done + len(rows)))
+        yield rows, scores
+        done += len(rows)
 
 
 def _rows(test: Sequences, size: int) -> Iterator[NDArray[np.integer[Any]]]:

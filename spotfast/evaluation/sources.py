@@ -93,7 +93,7 @@ class OwnModel:
     def by_vectors(self) -> bool:
         """Whether the network is scored by vectors, without a link: one can round different scores to equal ones."""
         by_vectors = isinstance(self._scorer, VectorScorer) and self._scorer.link is None
-        return by_vectors and _ranks_vectors(self._model.device)
+        return by_vectors and ranks_vectors(self._model.device)
 
     def check(self, users: NDArray[np.int64]) -> None:
         """Compare with the size of the model."""
@@ -134,7 +134,7 @@ class ExposedVectors:
     @property
     def by_vectors(self) -> bool:
         """Whether the engine is there."""
-        return _ranks_vectors(self._tables.item_vectors.device)
+        return ranks_vectors(self._tables.item_vectors.device)
 
     def check(self, users: NDArray[np.int64]) -> None:
         """Compare with the table."""
@@ -199,7 +199,7 @@ class Predictions:
         return row if row.dtype == np.float32 else row.astype(np.float64)
 
 
-def _ranks_vectors(device: torch.device) -> bool:
+def ranks_vectors(device: torch.device) -> bool:
     """Tell whether there is more than the reference, which would make a matrix of scores and rank it without Numba."""
     return backends.choose("vector_ranks", device) != "reference"
 

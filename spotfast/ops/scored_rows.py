@@ -37,7 +37,7 @@ def check_ids(name: str, rows: Rows, num_users: int, num_items: int) -> None:
     """Raise unless there is a row of valid ids for every user."""
     if len(rows) != num_users:
         raise ValueError(f"{name} must have one row per row of scores ({num_users}), got {len(rows)}")
-    if len(rows.items) and not 0 <= rows.items.min() <= rows.items.max() < num_items:
+    if not rows.within(num_items):
         raise ValueError(f"{name} must hold item ids in [0, {num_items}), got {rows.items.min()} .. {rows.items.max()}")
 
 

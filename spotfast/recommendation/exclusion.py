@@ -49,7 +49,7 @@ def of_users(exclude: Any, users: NDArray[np.int64], num_items: int, id_map: IdM
         if exclude.id_map is not None and id_map is not None and exclude.id_map != id_map:
             raise ValueError(f"exclude must have the id_map of the model, {id_map}, got {exclude.id_map}")
         _check_size(users, exclude.num_users)
-        every = Rows.from_matrix("exclude", _of_few(exclude, users))
+        every = Rows.from_matrix("exclude", exclude, np.unique(users))
         _check_items(every.items, exclude.num_items, num_items)
         num_bytes = every.items.nbytes + every.indptr.nbytes
         return Exclusion(every.counts()[users], num_bytes, lambda some: every.take(users[some]))
@@ -111,12 +111,3 @@ def _check_size(users: NDArray[np.int64], size: int) -> None:
 def _check_items(items: NDArray[np.integer[Any]], width: int, num_items: int) -> None:
     if width > num_items and items.max(initial=0) >= num_items:
         raise ValueError(f"exclude must hold items below num_items = {num_items}, got {items.max()}")
-
-
-def _of_few(interactions: Interactions, users: NDArray[np.int64]) -> Interactions:
-    """Return the interactions of the users, or all where taking them costs more than it saves."""
-    if 2 * len(users) > interactions.num_users:
-        return interactions
-    asked = np.zeros(interactions.num_users, np.bool_)
-    asked[users] = True
-    return interactions.take(asked[interactions.user_ids])

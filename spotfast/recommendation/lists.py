@@ -101,8 +101,9 @@ class Lists:
             starts = np.arange(0, len(self.queries), size)
             block += EXCLUDED_BYTES * int(np.add.reduceat(self._exclusion.counts, starts).max())
         if self._items is None:
-            row = 8 * self.queries.num_items  # at most float64: single rows, a block, a copy of the candidates' columns
-            return kept + block + 3 * row * min(size, self._rows_at_once)
+            row = self.queries.score_bytes * self.queries.num_items
+            rows = 3 * min(size, self._rows_at_once)  # single ones, a block, a copy of the candidates' columns
+            return kept + block + row * rows
         vectors, biases = self._items
         copied = 0
         if self._candidates.copied:

@@ -32,9 +32,11 @@ class Queries:
         id_map: what ids stand for, None if that is not known.
         items: vectors and biases of all items, on one device, whose products with those of `vectors` are the scores;
             None where there are only scores.
+        score_bytes: what a score takes at most.
     """
 
     id_map: IdMap | None = None
+    score_bytes = 4
 
     def __init__(self, asked: NDArray[Any], alone: bool, num_items: int, first_item: int = 0) -> None:
         self.asked = asked
@@ -118,6 +120,8 @@ class PredictedQueries(Queries):
     Raises:
         ValueError: unless all predictions have the shape of the first.
     """
+
+    score_bytes = 8
 
     def __init__(self, asked: NDArray[Any], alone: bool, predict: Callable[[Any], Any], first_item: int = 0) -> None:
         self._predict = predict

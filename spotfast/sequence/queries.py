@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spotfast import backends
 from spotfast.recommendation.queries import Queries, Vectors
 from spotfast.sequence.representations import SequenceNet
-from spotfast.sequence.scoring import Scorer, VectorScorer
+from spotfast.sequence.scoring import Scorer, item_tables
 from spotfast.sequence_interactions import PADDING_IDX
 
 FIRST_ITEM = PADDING_IDX + 1  # that can be recommended
@@ -35,9 +35,8 @@ class SequenceQueries(Queries):
         super().__init__(sequences, alone, num_items, FIRST_ITEM)
         self._scorer = scorer
         self._device = device
-        # Mixtures score by vectors, too, but not by one product each.
-        if type(scorer) is VectorScorer and backends.choose("vector_topk", device) != "reference":
-            self.items = scorer._items(None)
+        if backends.choose("vector_topk", device) != "reference":
+            self.items = item_tables(scorer)
 
     def vectors(self, some: slice) -> Vectors:
         """Return final states."""

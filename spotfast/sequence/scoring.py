@@ -51,6 +51,14 @@ def make_scorer(net: nn.Module, num_items: int) -> Scorer:
     return CallingScorer(net, num_items)
 
 
+def item_tables(scorer: Scorer) -> tuple[Tensor, Tensor] | None:
+    """Return the vectors (I, D) and biases (I,) of all items, if a score is a final state's product with one of them.
+
+    Mixtures score by vectors, too, but not by one product each.
+    """
+    return scorer._items(None) if type(scorer) is VectorScorer else None
+
+
 class VectorScorer:
     """Scores by the dot product of a final state (N, D) and an item's vector, plus the item's bias."""
 

@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "item_rows.h"
+#include "item_set.h"
 
 using namespace spotfast;
 
@@ -21,9 +22,9 @@ void check_rows(int threads) {
         expected[users[i]].insert(items[i]);
     }
     std::vector<int64_t> indptr(kUsers + 1, -1), rows(kCount, -1);
-    const int64_t total =
-        item_rows(users.data(), items.data(), kCount, kUsers, kItems, threads, indptr.data(), rows.data());
-    CHECK(indptr[0] == 0 && indptr[kUsers] == total && total < kCount);
+    const PairsView<Id> pairs{users.data(), items.data(), kCount, kUsers, kItems, nullptr};
+    const ItemRowsSize size = item_rows(pairs, threads, indptr.data(), rows.data());
+    CHECK(indptr[0] == 0 && indptr[kUsers] == size.count && size.count < kCount && size.bound == kItems);
     for (int64_t user = 0; user < kUsers; ++user) {
         const std::vector<int64_t> row(rows.begin() + indptr[user], rows.begin() + indptr[user + 1]);
         CHECK(row == std::vector<int64_t>(expected[user].begin(), expected[user].end()));
@@ -41,8 +42,31 @@ TEST(item_rows_are_ascending_and_distinct) {
 
 TEST(item_rows_of_nothing) {
     std::vector<int64_t> indptr(3, -1);
-    CHECK(item_rows<int64_t>(nullptr, nullptr, 0, 2, 5, 2, indptr.data(), nullptr) == 0);
+    const ItemRowsSize size = item_rows<int64_t>({nullptr, nullptr, 0, 2, 5, nullptr}, 2, indptr.data(), nullptr);
+    CHECK(size.count == 0 && size.bound == 0);
     CHECK(indptr == std::vector<int64_t>(3, 0));
+}
+
+TEST(item_rows_of_some_users) {
+    const std::vector<int32_t> users{2, 0, 1, 2, 1}, items{7, 9, 3, 4, 3};
+    const bool wanted[] = {false, true, true};
+    std::vector<int64_t> indptr(4, -1), rows(5, -1);
+    const ItemRowsSize size =
+        item_rows<int32_t>({users.data(), items.data(), 5, 3, 10, wanted}, 2, indptr.data(), rows.data());
+    CHECK(size.count == 3 && size.bound == 8);
+    CHECK(indptr == (std::vector<int64_t>{0, 0, 1, 3}));
+    CHECK(rows[0] == 3 && rows[1] == 4 && rows[2] == 7);
+}
+
+TEST(an_item_set_is_empty_after_it_was_drained) {
+    ItemSet set(10'000);
+    for (int round = 0; round < 2; ++round) {
+        std::vector<int64_t> out(6, -1);
+        for (const int64_t item : {9'999, 64, 63, 0, 4'096, 64}) set.insert(item);
+        CHECK(set.drain(out.data()) == out.data() + 5);
+        CHECK(out == (std::vector<int64_t>{0, 63, 64, 4'096, 9'999, -1}));
+        CHECK(set.drain(out.data()) == out.data());
+    }
 }
 
 TEST(common_items_are_counted_row_by_row) {

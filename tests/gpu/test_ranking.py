@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from spotfast import backends
-from spotfast.evaluation import mrr_score
+from spotfast.evaluation import mrr_score, sequence_mrr_score, sequence_precision_recall_score
 from spotfast.factorization.implicit import ImplicitFactorizationModel
-from spotfast.interactions import Interactions
+from spotfast.interactions import Interactions, SequenceInteractions
 from spotfast.ops.rank_counts import vector_rank_counts
 from spotfast.ops.topk import vector_topk
 from spotfast.rows import Rows
+from spotfast.sequence.implicit import ImplicitSequenceModel
 
 SIZES = [(1, 1, 1), (32, 5, 300), (33, 17, 140), (128, 9, 129), (300, 3, 50)]  # dim, users, items
 
@@ -100,5 +101,20 @@ def test_models(device, monkeypatch):
     for place in ("cuda", "cpu"):
         model.to(place)
         results.append((mrr_score(model, data), *model.recommend(np.arange(300), k=20, exclude=data)))
+    for own, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(own, expected)
+
+
+@pytest.mark.device_only
+def test_sequence_models(device, monkeypatch):
+    """Evaluated by kernels, then from rows of scores: the same final states give the same ranks and lists."""
+    rng = np.random.default_rng(0)
+    test = SequenceInteractions(rng.integers(1, 2000, (300, 9)), num_items=2000)
+    model = ImplicitSequenceModel(n_iter=1, embedding_dim=30, random_state=1, use_cuda=True)
+    model.fit(test)
+    results = []
+    for backend in ("auto", "reference"):
+        monkeypatch.setenv("SPOTFAST_BACKEND", backend)
+        results.append((sequence_mrr_score(model, test), sequence_precision_recall_score(model, test, 5, True)[0]))
     for own, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(own, expected)

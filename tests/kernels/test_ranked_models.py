@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from spotfast import backends
-from spotfast.evaluation import evaluate, mrr_score
+from spotfast.evaluation import evaluate, mrr_score, sequence_precision_recall_score
 from spotfast.factorization.implicit import ImplicitFactorizationModel
 from spotfast.interactions import Interactions
 from spotfast.kernels import ranks, topk
@@ -88,6 +89,26 @@ def test_sequences(ran, data):
     model = ImplicitSequenceModel("bpr", "pooling", embedding_dim=3, n_iter=1, random_state=0)
     model.fit(sequences)
     same(ran, lambda: model.recommend(sequences.sequences[:4], k=5, exclude="seen"))
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_sequences_are_evaluated(ran, data, exclude):
+    sequences = data.to_sequence(max_sequence_length=8)
+    model = ImplicitSequenceModel("bpr", "pooling", embedding_dim=3, n_iter=1, random_state=0)
+    model.fit(sequences)
+
+    def measure():
+        return evaluate(
+            model, sequences, metrics=("mrr", "ndcg", "auc"), k=(3, 10), exclude_preceding=exclude
+        ).to_dict()
+
+    def lists():
+        return sequence_precision_recall_score(model, sequences, 2, exclude)[0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of the last items are excluded
+        np.testing.assert_equal(ran(measure, *RANKS), measure())
+        np.testing.assert_array_equal(ran(lists, *RANKS, *LISTS), lists())
 
 
 def test_similar_items(ran, model):

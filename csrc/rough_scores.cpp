@@ -87,4 +87,43 @@ void RoughTile::pack(int64_t first, int64_t count, int64_t stride) {
     }
 }
 
+int64_t RoughTile::next_panel(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const {
+    const int64_t width = scale_.width();
+    for (; panel < count_; panel += kPanel) {
+        const int16_t* packed = packed_.data() + panel * width;
+        PairLanes sums[kUsers][kParts];
+        for (auto& row : sums) {
+            for (auto& sum : row) sum = PairLanes::zero();
+        }
+#pragma GCC unroll 4
+        for (int64_t d = 0; d < width; d += 2) {
+            PairLanes column[kParts];
+            for (int part = 0; part < kParts; ++part) {
+                column[part] = PairLanes::load(packed + d * kPanel + part * 2 * PairLanes::kSize).in_register();
+            }
+            for (int u = 0; u < kUsers; ++u) {
+                const PairLanes weight = PairLanes::all(users + u * width + d);
+                for (int part = 0; part < kParts; ++part) {
+                    sums[u][part] = weight.add_products(column[part], sums[u][part]).in_register();
+                }
+            }
+        }
+        PairLanes worth = PairLanes::zero();  // a look, by any of the users
+        for (int u = 0; u < kUsers; ++u) {
+            for (const auto& sum : sums[u]) worth = worth | sum.above(cuts[u]);
+        }
+        if (worth.bits() == 0) continue;
+        for (int u = 0; u < kUsers; ++u) {
+            found.hits[u] = 0;
+            for (int part = 0; part < kParts; ++part) {
+                const int lane = part * PairLanes::kSize;
+                found.hits[u] |= sums[u][part].above(cuts[u]).bits() << lane;
+                sums[u][part].store(found.scores[u] + lane);
+            }
+        }
+        break;
+    }
+    return panel;
+}
+
 }  // namespace spotfast

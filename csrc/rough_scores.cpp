@@ -68,9 +68,10 @@ int64_t RoughScale::round_user(const VectorsView& users, int64_t user, int16_t* 
     return static_cast<int64_t>(std::min(std::ceil(error), 1e18));
 }
 
-RoughTile::RoughTile(const VectorsView& items, const RoughScale& scale)
+RoughTile::RoughTile(const VectorsView& items, const RoughScale& scale, bool fused)
     : items_(items),
       scale_(scale),
+      fused_(fused),
       capacity_(std::max<int64_t>(kTileIntegers / std::max<int64_t>(scale.width(), 2) / kPanel, 1) * kPanel),
       packed_(capacity_ * scale.width()),
       rounded_(scale.width()) {}
@@ -88,6 +89,12 @@ void RoughTile::pack(int64_t first, int64_t count, int64_t stride) {
 }
 
 int64_t RoughTile::next_panel(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const {
+    return fused_ ? next_panel_by<FusedPairProducts>(panel, users, cuts, found)
+                  : next_panel_by<PairProducts>(panel, users, cuts, found);
+}
+
+template <class Products>
+int64_t RoughTile::next_panel_by(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const {
     const int64_t width = scale_.width();
     for (; panel < count_; panel += kPanel) {
         const int16_t* packed = packed_.data() + panel * width;
@@ -104,7 +111,7 @@ int64_t RoughTile::next_panel(int64_t panel, const int16_t* users, const int32_t
             for (int u = 0; u < kUsers; ++u) {
                 const PairLanes weight = PairLanes::all(users + u * width + d);
                 for (int part = 0; part < kParts; ++part) {
-                    sums[u][part] = weight.add_products(column[part], sums[u][part]).in_register();
+                    sums[u][part] = Products::add(weight, column[part], sums[u][part]);
                 }
             }
         }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pair_lanes.h"
+#include "pair_products.h"
 #include "score_tiles.h"
 
 namespace spotfast {
@@ -40,7 +41,7 @@ class RoughTile {
     static constexpr int kUsers = 4;   // users that share the loads of a panel
     static constexpr int kPanel = 16;  // items side by side
 
-    RoughTile(const VectorsView& items, const RoughScale& scale);
+    RoughTile(const VectorsView& items, const RoughScale& scale, bool fused = FusedPairProducts::available());
 
     // How many items a tile holds: 64 KB, which stay in the second-level cache, or one panel.
     int64_t capacity() const { return capacity_; }
@@ -64,11 +65,14 @@ class RoughTile {
     };
 
     // The first panel, from the item `panel` on, with a score above its user's cut, and what was found there; or the
-    // end of the tile. It is no template, for only in a loop that does nothing else do all sums stay in registers.
+    // end of the tile. Visits are elsewhere, for only in a loop that does nothing else do all sums stay in registers.
     int64_t next_panel(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const;
+    template <class Products>
+    int64_t next_panel_by(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const;
 
     VectorsView items_;
     RoughScale scale_;
+    bool fused_;
     int64_t capacity_, first_ = 0, count_ = 0, stride_ = 1;
     std::vector<int16_t> packed_;  // [panel][pair of dimensions][item][2]
     std::vector<int16_t> rounded_;

@@ -68,9 +68,10 @@ int64_t RoughScale::round_user(const VectorsView& users, int64_t user, int16_t* 
     return static_cast<int64_t>(std::min(std::ceil(error), 1e18));
 }
 
-RoughTile::RoughTile(const VectorsView& items, const RoughScale& scale)
+RoughTile::RoughTile(const VectorsView& items, const RoughScale& scale, bool fused)
     : items_(items),
       scale_(scale),
+      fused_(fused),
       capacity_(std::max<int64_t>(kTileIntegers / std::max<int64_t>(scale.width(), 2) / kPanel, 1) * kPanel),
       packed_(capacity_ * scale.width()),
       rounded_(scale.width()) {}
@@ -85,6 +86,51 @@ void RoughTile::pack(int64_t first, int64_t count, int64_t stride) {
         int16_t* packed = packed_.data() + i / kPanel * kPanel * width + i % kPanel * 2;
         for (int64_t d = 0; d < width; d += 2) std::memcpy(packed + d * kPanel, &rounded_[d], 2 * sizeof(int16_t));
     }
+}
+
+int64_t RoughTile::next_panel(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const {
+    return fused_ ? next_panel_by<FusedPairProducts>(panel, users, cuts, found)
+                  : next_panel_by<PairProducts>(panel, users, cuts, found);
+}
+
+template <class Products>
+int64_t RoughTile::next_panel_by(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const {
+    const int64_t width = scale_.width();
+    for (; panel < count_; panel += kPanel) {
+        const int16_t* packed = packed_.data() + panel * width;
+        PairLanes sums[kUsers][kParts];
+        for (auto& row : sums) {
+            for (auto& sum : row) sum = PairLanes::zero();
+        }
+#pragma GCC unroll 4
+        for (int64_t d = 0; d < width; d += 2) {
+            PairLanes column[kParts];
+            for (int part = 0; part < kParts; ++part) {
+                column[part] = PairLanes::load(packed + d * kPanel + part * 2 * PairLanes::kSize).in_register();
+            }
+            for (int u = 0; u < kUsers; ++u) {
+                const PairLanes weight = PairLanes::all(users + u * width + d);
+                for (int part = 0; part < kParts; ++part) {
+                    sums[u][part] = Products::add(weight, column[part], sums[u][part]);
+                }
+            }
+        }
+        PairLanes worth = PairLanes::zero();  // a look, by any of the users
+        for (int u = 0; u < kUsers; ++u) {
+            for (const auto& sum : sums[u]) worth = worth | sum.above(cuts[u]);
+        }
+        if (worth.bits() == 0) continue;
+        for (int u = 0; u < kUsers; ++u) {
+            found.hits[u] = 0;
+            for (int part = 0; part < kParts; ++part) {
+                const int lane = part * PairLanes::kSize;
+                found.hits[u] |= sums[u][part].above(cuts[u]).bits() << lane;
+                sums[u][part].store(found.scores[u] + lane);
+            }
+        }
+        break;
+    }
+    return panel;
 }
 
 }  // namespace spotfast

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pair_lanes.h"
+#include "pair_products.h"
 #include "score_tiles.h"
 
 namespace spotfast {
@@ -40,7 +41,7 @@ class RoughTile {
     static constexpr int kUsers = 4;   // users that share the loads of a panel
     static constexpr int kPanel = 16;  // items side by side
 
-    RoughTile(const VectorsView& items, const RoughScale& scale);
+    RoughTile(const VectorsView& items, const RoughScale& scale, bool fused = FusedPairProducts::available());
 
     // How many items a tile holds: 64 KB, which stay in the second-level cache, or one panel.
     int64_t capacity() const { return capacity_; }
@@ -57,8 +58,21 @@ class RoughTile {
   private:
     static constexpr int kParts = kPanel / PairLanes::kSize;
 
+    // Of a panel: the scores of each user, and a bit for each of them that is above the user's cut.
+    struct Found {
+        int32_t scores[kUsers][kPanel];
+        uint32_t hits[kUsers];
+    };
+
+    // The first panel, from the item `panel` on, with a score above its user's cut, and what was found there; or the
+    // end of the tile. Visits are elsewhere, for only in a loop that does nothing else do all sums stay in registers.
+    int64_t next_panel(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const;
+    template <class Products>
+    int64_t next_panel_by(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const;
+
     VectorsView items_;
     RoughScale scale_;
+    bool fused_;
     int64_t capacity_, first_ = 0, count_ = 0, stride_ = 1;
     std::vector<int16_t> packed_;  // [panel][pair of dimensions][item][2]
     std::vector<int16_t> rounded_;
@@ -66,43 +80,13 @@ class RoughTile {
 
 template <class Visit>
 void RoughTile::scan(const int16_t* users, const int32_t* cuts, const Visit& visit) const {
-    const int64_t width = scale_.width();
-    for (int64_t panel = 0; panel < count_; panel += kPanel) {
-        const int16_t* packed = packed_.data() + panel * width;
-        PairLanes sums[kUsers][kParts];
-        for (auto& row : sums) {
-            for (auto& sum : row) sum = PairLanes::zero();
-        }
-#pragma GCC unroll 4
-        for (int64_t d = 0; d < width; d += 2) {
-            PairLanes column[kParts];
-            for (int part = 0; part < kParts; ++part) {
-                column[part] = PairLanes::load(packed + d * kPanel + part * 2 * PairLanes::kSize).in_register();
-            }
-            for (int u = 0; u < kUsers; ++u) {
-                const PairLanes weight = PairLanes::all(users + u * width + d);
-                for (int part = 0; part < kParts; ++part) {
-                    sums[u][part] = weight.add_products(column[part], sums[u][part]).in_register();
-                }
-            }
-        }
-        PairLanes worth = PairLanes::zero();  // a look, by any of the users
-        for (int u = 0; u < kUsers; ++u) {
-            for (const auto& sum : sums[u]) worth = worth | sum.above(cuts[u]);
-        }
-        if (worth.bits() == 0) continue;
+    Found found;
+    for (int64_t panel = 0; (panel = next_panel(panel, users, cuts, found)) < count_; panel += kPanel) {
         const int64_t items = count_ - panel;  // a last panel may hold fewer than kPanel
         for (int u = 0; u < kUsers; ++u) {
-            int32_t scores[kPanel];
-            uint32_t hits = 0;
-            for (int part = 0; part < kParts; ++part) {
-                const int lane = part * PairLanes::kSize;
-                hits |= sums[u][part].above(cuts[u]).bits() << lane;
-                sums[u][part].store(scores + lane);
-            }
-            for (; hits != 0; hits &= hits - 1) {
+            for (uint32_t hits = found.hits[u]; hits != 0; hits &= hits - 1) {
                 const int i = lowest_bit(hits);
-                if (i < items) visit(u, first_ + (panel + i) * stride_, scores[i]);
+                if (i < items) visit(u, first_ + (panel + i) * stride_, found.scores[u][i]);
             }
         }
     }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "best_numbers.h"
 #include "parallel_for.h"
 #include "rough_scores.h"
 #include "scores.h"
@@ -68,6 +69,7 @@ class Candidates {
         next_ = search.excluded.indptr[user];
         cut_ = guess_ = guess;
         entries_.clear();
+        if (is_short()) best_.begin(wanted);
     }
 
     // Items whose rough scores are not above it cannot be among the best, if the guess was right.
@@ -83,16 +85,19 @@ class Candidates {
             // Near-ties in plenty: of those, the exact scores decide, or pruning would not leave room.
             if (2 * static_cast<int64_t>(entries_.size()) > room_) keep_best(search);
         }
-        if (rough > cut_) entries_.push_back({rough, 0.0f, item});
+        if (rough <= cut_) return;
+        entries_.push_back({rough, 0.0f, item});
+        if (is_short()) {
+            best_.add(rough);
+            if (best_.full()) cut_ = std::max(cut_below(best_.least()), guess_);
+        }
     }
 
     // Drops what cannot be among the best. Returns whether all that can are there: the guess left none of them out.
     bool prune() {
         if (static_cast<int64_t>(entries_.size()) < wanted_) return guess_ == INT32_MIN;
-        std::nth_element(entries_.begin(), entries_.begin() + (wanted_ - 1), entries_.end(),
-                         [](const Entry& a, const Entry& b) { return a.rough > b.rough; });
-        const int64_t cut = std::max<int64_t>(entries_[wanted_ - 1].rough - 2 * error_ - 1, INT32_MIN);
-        cut_ = std::max(static_cast<int32_t>(cut), guess_);
+        const int32_t cut = cut_below(is_short() ? best_.least() : last_wanted());
+        cut_ = std::max(cut, guess_);
         const auto dropped = [&](const Entry& entry) { return entry.rough <= cut_; };
         entries_.erase(std::remove_if(entries_.begin(), entries_.end(), dropped), entries_.end());
         return cut >= guess_;
@@ -109,6 +114,21 @@ class Candidates {
     }
 
   private:
+    // Short lists raise the cut with every item they take in; others when they run out of room.
+    bool is_short() const { return wanted_ <= BestNumbers::kMost; }
+
+    // The rough score of the last of the best `wanted_` entries.
+    int32_t last_wanted() {
+        std::nth_element(entries_.begin(), entries_.begin() + (wanted_ - 1), entries_.end(),
+                         [](const Entry& a, const Entry& b) { return a.rough > b.rough; });
+        return entries_[wanted_ - 1].rough;
+    }
+
+    // Items with this rough score, or lower ones, are worse than those with `rough`.
+    int32_t cut_below(int32_t rough) const {
+        return static_cast<int32_t>(std::max<int64_t>(rough - 2 * error_ - 1, INT32_MIN));
+    }
+
     // Scores the entries exactly, and drops all but the best `wanted_`.
     void keep_best(const Search& search) {
         const int64_t count = static_cast<int64_t>(entries_.size());
@@ -127,6 +147,7 @@ class Candidates {
     int64_t next_ = 0;                             // the first excluded item not yet passed
     int32_t cut_ = INT32_MAX, guess_ = INT32_MAX;  // nothing is above it: for a group's missing users
     std::vector<Entry> entries_;
+    BestNumbers best_;  // rough scores of a short list
 };
 
 // Users in groups that share the loads of a tile.

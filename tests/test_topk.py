@@ -151,7 +151,7 @@ class TestVectorTopk:
         biases[better] = 100.0
         table = scores(users, None, items, biases).numpy()
         excluded = Rows.from_matrix("mask", sp.csr_matrix(np.random.default_rng(0).random((9, 3000)) < share))
-        for k in (32, 100, 370, 400):
+        for k in (1, 10, 32, 100, 370, 400):
             ids, _ = vector_topk(users, None, items, biases, k, excluded, backend=backend)
             np.testing.assert_array_equal(ids, topk(table, k, excluded))
 

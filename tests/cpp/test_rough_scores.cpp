@@ -36,8 +36,8 @@ struct Model {
 };
 
 // All items in the order of `scan`, with cuts that let everything through.
-std::vector<int32_t> rough_scores(const VectorsView& items, const RoughScale& scale, const int16_t* users) {
-    RoughTile tile(items, scale);
+std::vector<int32_t> rough_scores(const VectorsView& items, const RoughScale& scale, const int16_t* users, bool fused) {
+    RoughTile tile(items, scale, fused);
     const int32_t cuts[RoughTile::kUsers] = {INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN};
     std::vector<int32_t> found(RoughTile::kUsers * items.rows, INT32_MIN);
     for (int64_t first = 0; first < items.rows; first += tile.capacity()) {
@@ -58,7 +58,8 @@ void check_model(const Model& model, bool biases) {
     std::vector<int16_t> vectors(kUsers * scale.width());
     std::vector<int64_t> errors;
     for (int u = 0; u < kUsers; ++u) errors.push_back(scale.round_user(users, u, &vectors[u * scale.width()]));
-    const std::vector<int32_t> rough = rough_scores(items, scale, vectors.data());
+    const std::vector<int32_t> rough = rough_scores(items, scale, vectors.data(), false);
+    CHECK(rough == rough_scores(items, scale, vectors.data(), FusedPairProducts::available()));
     std::vector<float> exact(kUsers * items.rows);
     scores(users, items, model.dim, 1, exact.data());
     for (int u = 0; u < kUsers; ++u) {
@@ -94,16 +95,18 @@ TEST(rough_scores_of_nothing_but_zeros_and_denormals) {
     check_model(Model(4, 20, 3, 1e15f, 1e30f), true);
 }
 
-TEST(a_scan_finds_what_is_above_the_cuts_of_each_user) {
+namespace {
+
+void check_scan(bool fused) {
     const Model model(4, 3000, 33, 1.0f, 1.0f);
     const VectorsView users = model.users_view(), items = model.items_view(true);
     const RoughScale scale(items, model.dim);
     std::vector<int16_t> vectors(RoughTile::kUsers * scale.width());
     for (int u = 0; u < RoughTile::kUsers; ++u) scale.round_user(users, u, &vectors[u * scale.width()]);
-    const std::vector<int32_t> rough = rough_scores(items, scale, vectors.data());
+    const std::vector<int32_t> rough = rough_scores(items, scale, vectors.data(), fused);
     const int32_t cuts[RoughTile::kUsers] = {0, INT32_MAX, rough[2 * items.rows + 17], INT32_MIN};
     std::vector<int64_t> found(RoughTile::kUsers), expected(RoughTile::kUsers);
-    RoughTile tile(items, scale);
+    RoughTile tile(items, scale, fused);
     for (int64_t first = 0; first < items.rows; first += tile.capacity()) {
         tile.pack(first, std::min(tile.capacity(), items.rows - first));
         tile.scan(vectors.data(), cuts, [&](int u, int64_t item, int32_t score) {
@@ -117,4 +120,11 @@ TEST(a_scan_finds_what_is_above_the_cuts_of_each_user) {
         CHECK(found[u] == expected[u]);
     }
     CHECK(found[0] > 0 && found[1] == 0 && found[3] == items.rows);
+}
+
+}  // namespace
+
+TEST(a_scan_finds_what_is_above_the_cuts_of_each_user) {
+    check_scan(false);
+    check_scan(FusedPairProducts::available());
 }

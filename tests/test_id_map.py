@@ -246,6 +246,8 @@ def test_ranks_from_vectors_are_those_of_predictions():
         def predict(self, user):
             return model.predict(user)
 
+    with torch.no_grad():
+        model._net.item_embeddings.weight[0] = torch.nan  # it has no part in scores
     for excluded in (None, train):
         np.testing.assert_array_equal(mrr_score(model, test, excluded), mrr_score(Predictions(), test, excluded))
         for ours, expected in zip(

@@ -1,4 +1,4 @@
-"""Sequences ranked straight from their final states, where padding is an item that scores minus infinity.
+"""Users or sequences ranked straight from their vectors, where padding is an item that scores minus infinity.
 
 The engines rank finite scores. So padding is left out there, and put where it belongs afterwards: behind all items that
 are ranked, and before those that are excluded.
@@ -19,11 +19,11 @@ from spotfast.vector_tables import Vectors
 
 @dataclass(frozen=True)
 class PaddedBlock:
-    """Sequences whose products with the items from 1 on are the scores; item 0 is padding.
+    """Users whose products with the items from 1 on are the scores; item 0 is padding.
 
     Attributes:
-        vectors: of the sequences (U, D) and their biases, of the items (num_items - 1, D), at least one, and theirs.
-        targets: a row of test items for each sequence.
+        vectors: of the users (U, D) and their biases, of the items (num_items - 1, D), at least one, and theirs.
+        targets: a row of test items for each user.
         excluded: a row of items for each that are left out, or None.
     """
 

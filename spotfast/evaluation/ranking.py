@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spotfast.evaluation.padded import PaddedBlock
 from spotfast.evaluation.sources import score_blocks, source_of
 from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
 from spotfast.ops.ranks import ranks, vector_ranks
@@ -155,7 +156,8 @@ class UserBlocks:
             some = self.users[start : start + size]
             vectors = self._source.vectors(some)
             if are_bounded(*vectors):
-                yield VectorBlock(vectors, *self._rows(some, len(vectors[2])))
+                block = PaddedBlock if self._source.has_padding else VectorBlock
+                yield block(vectors, *self._rows(some, self.num_items))
             else:  # there are infinities, or NaN: row by row, which names the user
                 yield from self._scored(some, size)
 

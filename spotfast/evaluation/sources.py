@@ -32,6 +32,11 @@ class Source(Protocol):
         """Whether the scores are products of vectors, which the engine can rank as they are."""
         ...
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether item 0 is padding, which has a score, minus infinity, but no vector."""
+        ...
+
     def check(self, users: NDArray[np.int64]) -> None:
         """Raise for users, at least one, that are beyond the model."""
         ...
@@ -95,6 +100,11 @@ class OwnModel:
         by_vectors = isinstance(self._scorer, VectorScorer) and self._scorer.link is None
         return by_vectors and ranks_vectors(self._model.device)
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether ids are those of a map, which begin at 1."""
+        return self._model._first_item > 0
+
     def check(self, users: NDArray[np.int64]) -> None:
         """Compare with the size of the model."""
         _check_users(users, self._num_users)
@@ -102,7 +112,9 @@ class OwnModel:
     def vectors(self, users: NDArray[np.int64]) -> Vectors:
         """Look up those of the users."""
         assert isinstance(self._scorer, VectorScorer)
-        return self._scorer.vectors(self._model._tensor(users))
+        vectors, biases, *items = self._scorer.vectors(self._model._tensor(users))
+        item_vectors, item_biases = (table[int(self.has_padding) :] for table in items)
+        return vectors, biases, item_vectors, item_biases
 
     def blocks(self, users: NDArray[np.int64], at_once: int) -> ScoreBlocks:
         """Predict blocks, in one buffer."""
@@ -126,6 +138,8 @@ class OwnModel:
 
 class ExposedVectors:
     """The tables of anyone's model."""
+
+    has_padding = False
 
     def __init__(self, tables: VectorTables) -> None:
         self._tables = tables
@@ -164,7 +178,7 @@ class Predictions:
     """Anyone's model, asked one user at a time."""
 
     num_items = None
-    by_vectors = False
+    by_vectors = has_padding = False
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -16,7 +16,6 @@ from spotfast.factorization.representations import BilinearNet
 from spotfast.inference import all_vectors, biases_of, evaluating, rows_of, vectors_of
 from spotfast.ops import scores
 
-FAR_BELOW = -1e36  # the bias of padding: below all scores, and all sums with it are finite, as ranking needs
 CALLED_PAIRS = 1 << 18  # pairs per call of someone's network
 
 Link = Callable[[Tensor], Tensor]
@@ -73,7 +72,6 @@ class VectorScorer:
             all_items = torch.arange(num_items, device=device)
             self._item_vectors, self._made_bytes = all_vectors(net.item_embeddings, net.item_vectors, all_items)
             self._item_biases = biases_of(net.item_biases, all_items)
-            self._item_biases[:first_item] = FAR_BELOW
 
     @property
     def dim(self) -> int:
@@ -86,7 +84,7 @@ class VectorScorer:
         return self._made_bytes + 24 * len(self._item_vectors)  # ids, and biases as they are looked up and copied
 
     def vectors(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return what the scores of users (U,) for all items are computed from.
+        """Return what the scores of users (U,) for all items are computed from; those of padding mean nothing.
 
         Returns:
             Vectors (U, D) and biases (U,) of the users, vectors (num_items, D) and biases (num_items,) of the items.

@@ -52,12 +52,13 @@ test-wheel: wheel ## the tests (but for exhaustive ones), from the built wheel, 
 	    OMP_NUM_THREADS=1 $(CURDIR)/$(VENV)-wheel/bin/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider \
 	    --ignore=$(CURDIR)/tests/kernels --ignore=$(CURDIR)/tests/test_gpu_check.py -m "$(QUICK) and not exhaustive" $(CURDIR)/tests
 
-SANITIZED := sanitized-memory sanitized-memory-avx2 sanitized-thread sanitized-thread-avx2
+# Threads do the same in both builds.
+SANITIZED := sanitized-memory sanitized-memory-avx2 sanitized-thread-avx2
 CPP_TESTS  := $(wildcard tests/cpp/*.cpp)
 CPP_FLAGS  := -std=c++17 -O1 -g1 -Wall -Wextra -Werror -ffp-contract=off -pthread -Icsrc
 CPP_ENGINE := $(filter-out csrc/bindings.cpp,$(wildcard csrc/*.cpp))
 
-sanitize: check-machine ## the C++ tests under the address, undefined behaviour and thread sanitizers, both builds
+sanitize: check-machine ## the C++ tests under the address and undefined behaviour sanitizers, both builds, and the thread sanitizer
 	@mkdir -p build/cpp
 	@$(MAKE) --no-print-directory -j2 $(SANITIZED)
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spotfast import validation
+from spotfast import device_memory, validation
+from spotfast.device_memory import FOR_SCORES
 from spotfast.evaluation.ranking import check_items
 from spotfast.evaluation.scores import is_target
 from spotfast.evaluation.sequence_scoring import score_blocks
@@ -36,6 +37,7 @@ def sequence_mrr_score(model: Any, test: Sequences, exclude_preceding: bool = Fa
         ValueError: for invalid sequences or ones too short, items beyond the model, and predictions that are NaN,
             naming the sequence.
         TypeError: for interactions, and for models of users or without `predict`.
+        DeviceMemoryError: as `spotfast.evaluation.mrr_score`.
 
     Example:
         >>> from spotfast.interactions import SequenceInteractions
@@ -48,9 +50,10 @@ def sequence_mrr_score(model: Any, test: Sequences, exclude_preceding: bool = Fa
         array([1.])
     """
     results = [np.zeros(0)]
-    for rows, scores in score_blocks(model, test, held_out=1):
-        targets, excluded = targets_and_excluded(rows, 1, scores.shape[1], exclude_preceding)
-        results.append(1.0 / ranks(scores, targets, excluded))
+    with device_memory.explained_for(model, "the ranks", FOR_SCORES):
+        for rows, scores in score_blocks(model, test, held_out=1):
+            targets, excluded = targets_and_excluded(rows, 1, scores.shape[1], exclude_preceding)
+            results.append(1.0 / ranks(scores, targets, excluded))
     return np.concatenate(results)
 
 
@@ -76,6 +79,7 @@ def sequence_precision_recall_score(
     Raises:
         ValueError: for a k below 1, and as `sequence_mrr_score`.
         TypeError: for a k that is not an integer, and as `sequence_mrr_score`.
+        DeviceMemoryError: as `sequence_mrr_score`.
 
     Example:
         >>> from spotfast.interactions import SequenceInteractions
@@ -88,10 +92,11 @@ def sequence_precision_recall_score(
     """
     k = validation.integer("k", k, 1)
     results = [np.zeros(0)]
-    for rows, scores in score_blocks(model, test, held_out=k):
-        targets, excluded = targets_and_excluded(rows, k, scores.shape[1], exclude_preceding)
-        best = topk(scores, min(k, scores.shape[1]), excluded)
-        results.append(is_target(best, targets, scores.shape[1]).sum(axis=1) / k)
+    with device_memory.explained_for(model, "the lists", FOR_SCORES):
+        for rows, scores in score_blocks(model, test, held_out=k):
+            targets, excluded = targets_and_excluded(rows, k, scores.shape[1], exclude_preceding)
+            best = topk(scores, min(k, scores.shape[1]), excluded)
+            results.append(is_target(best, targets, scores.shape[1]).sum(axis=1) / k)
     precision = np.concatenate(results)
     return precision, precision.copy()
 

@@ -105,7 +105,8 @@ def factorization_epoch(
         loss: one of `LOSSES`.
         rule: the update rule.
         at: which epoch, and its batches.
-        report: called now and then, and at the end, with the number of positions done; returns whether to go on.
+        report: called now and then, and at the end, with the number of positions done; returns whether to go on. After
+            an error in the middle of an epoch, too: all rows are up to date with the steps on these positions.
         backend: "auto", "native", "triton" or "reference".
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 
 from spotfast import device_memory
 from spotfast.kernels.epoch_entries import Chunk, Draw, tensors_of
-from spotfast.kernels.epoch_rows import EpochTable
+from spotfast.kernels.epoch_rows import OWING, EpochTable
 from spotfast.kernels.factorization_step import Scratch, Step
 from spotfast.kernels.language import triton
 from spotfast.kernels.launch import rehearsal
@@ -27,7 +27,6 @@ GROUP = 32  # steps between two reports, and in a CUDA graph
 WORTHWHILE = 4 * GROUP  # batches in an epoch for which a graph is made: it takes as long as to launch its steps
 AHEAD = 2  # groups of steps that the host launches before the device has done them: an interrupt waits for these
 MOST_ENTRIES = 1 << 25  # candidates of a chunk, if it has more than one batch: 16 M samples with one negative each
-OWING = ("adam", "adamw", "replayed_adam", "momentum")  # rules by which rows move without a gradient
 
 
 def prepare(

@@ -12,7 +12,9 @@ from spotfast.kernels.rows import load_rows, store_rows
 from spotfast.kernels.specialisation import Specialisation
 from spotfast.kernels.update_rules import catch_up_rows
 
-SPILLED = "for some targets, the assembler keeps one number on the stack so that more programs run side by side"
+OWING = ("adam", "adamw", "replayed_adam", "momentum")  # rules by which rows move without a gradient
+KEPT = {"sgd": 0, "momentum": 1, "adagrad": 1, "rowwise_adagrad": 1}  # states of a table; 2 by all other rules
+SPILLED = "for some targets, the assembler keeps a number or a few on the stack so that more programs run side by side"
 
 
 @triton.jit
@@ -81,6 +83,12 @@ class EpochTable(NamedTuple):
     def weights(self) -> "EpochTable":
         """Return the same, without states unless rows owe steps that depend on them: what scoring reads."""
         return self if self.last is not None else EpochTable(self.vectors, self.biases, *[None] * 5)
+
+
+def absent(rule: str) -> list[str]:
+    """Return the fields of an `EpochTable` that are None, by the constant RULE."""
+    states = [("first", "bias_first"), ("second", "bias_second")][KEPT.get(rule, 2) :]
+    return [name for pair in states for name in pair] + ["last"] * (rule not in OWING)
 
 
 SPECIALISATIONS: list[Specialisation] = []  # no kernels: what calls these functions lists its own

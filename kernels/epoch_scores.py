@@ -4,7 +4,7 @@ A bilinear model needs one number per sample and candidate, the derivative of th
 of the size of a row.
 """
 
-from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows
+from spotfast.kernels.epoch_rows import SPILLED, absent, batch_at, read_rows
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.rows import store_rows, tile
 from spotfast.kernels.score_loss import hardest, of_ranking, of_rating
@@ -144,6 +144,7 @@ def score_kernel(
     tl.store(losses + batch * tl.num_programs(0) + tl.program_id(0), part)
 
 
+SPILLS = {("regression", "adam", 128): 8, ("bpr", "replayed_adam", 64): 16}  # bytes, by LOSS, OWED and BLOCK_D
 _ROWS = {
     f"{table}_{part}": kind
     for table in ("user", "item")
@@ -152,7 +153,6 @@ _ROWS = {
         ("last", "*i32"),
     )
 }
-_STATES = [name for name in _ROWS if not name.endswith(("vectors", "biases"))]
 _SHARED = dict.fromkeys(
     ("gradients", "user_sources", "user_gradients", "user_bias_gradients", "ratings", "sample_weights", "schedule"),
     "*fp32",
@@ -160,13 +160,15 @@ _SHARED = dict.fromkeys(
 
 
 def specialisation(loss: str, owed: str, dim: int, vectors: str = "*fp32") -> Specialisation:
-    """Return what ships for D up to `dim`."""
+    """Return the form for D up to `dim`; OWED is a rule whose rows owe steps, or "sgd"."""
     samples, block = tile(dim, SCORED)
     pointers = _SHARED | _ROWS | {"user_vectors": vectors, "item_vectors": vectors}
-    absent = ["ratings"] * (loss != "regression") + _STATES * (owed == "sgd")
-    constants = {"LOSS": loss, "OWED": owed, "SAMPLES": samples, "BLOCK_D": block} | dict.fromkeys(absent)
-    pointers = {name: kind for name, kind in pointers.items() if name not in absent}
-    spilled = {"local_bytes": 8, "reason": SPILLED} if (loss, block) == ("regression", 128) else {}
+    lacking = ["ratings"] * (loss not in ("regression", "poisson", "logistic"))
+    lacking += [f"{table}_{name}" for table in ("user", "item") for name in absent(owed)]
+    constants = {"LOSS": loss, "OWED": owed, "SAMPLES": samples, "BLOCK_D": block} | dict.fromkeys(lacking)
+    pointers = {name: kind for name, kind in pointers.items() if name not in lacking}
+    local_bytes = SPILLS.get((loss, owed, block))
+    spilled = {"local_bytes": local_bytes, "reason": SPILLED} if local_bytes else {}
     return Specialisation(score_kernel, pointers, constants, **spilled)
 
 
@@ -178,4 +180,8 @@ SPECIALISATIONS = [
     ),
     *(specialisation("bpr", "sgd", dim) for dim in (32, 64, 128)),
     specialisation("bpr", "adam", 64, "*bf16"),
+]
+OTHERS = [
+    *(specialisation("bpr", owed, 64) for owed in ("adamw", "replayed_adam", "momentum")),
+    *(specialisation(loss, "adam", 64) for loss in ("poisson", "logistic")),
 ]

@@ -5,7 +5,7 @@ sample's gradient is; one of an item adds the vector of the sample's user from b
 the score.
 """
 
-from spotfast.kernels.epoch_rows import SPILLED, batch_at, read_rows, store_states
+from spotfast.kernels.epoch_rows import SPILLED, absent, batch_at, read_rows, store_states
 from spotfast.kernels.language import tl, triton
 from spotfast.kernels.owed_steps import next_step
 from spotfast.kernels.rows import load_rows, store_rows, tile
@@ -218,6 +218,7 @@ def sum_warps(block: int) -> int:
     return max(2, block // 64)
 
 
+SPILLING = (("adam", 32), ("adamw", 64))  # RULE and BLOCK_D
 _STATES = ("first", "second", "bias_first", "bias_second")
 _TABLE = dict.fromkeys(("biases", *_STATES, "schedule"), "*fp32") | {"last": "*i32", "counter": "*i64"}
 _ENTRIES = dict.fromkeys(("scratch", "bias_scratch", "sources", "factors"), "*fp32") | dict.fromkeys(
@@ -227,21 +228,23 @@ _PLACE = {"place": "*i64", "counter": "*i64"}
 
 
 def specialisation(rule: str, scaled: bool, dim: int, vectors: str = "*fp32") -> Specialisation:
-    """Return what ships of `update_rows_kernel` for D up to `dim`."""
+    """Return the form of `update_rows_kernel` for D up to `dim`."""
     rows, block = tile(dim, UPDATED)
-    absent = (*_STATES, "last") if rule == "sgd" else ()
+    lacking = absent(rule)
     pointers = {"vectors": vectors, **_TABLE, **_ENTRIES, **_PLACE, "table_rows": "*i32"}
-    pointers = {name: kind for name, kind in pointers.items() if name not in absent}
-    constants = {"RULE": rule, "SCALED": scaled, "ROWS": rows, "BLOCK_D": block} | dict.fromkeys(absent)
-    spilled = {"local_bytes": 8, "reason": SPILLED} if rule == "adam" and block == 32 else {}
+    pointers = {name: kind for name, kind in pointers.items() if name not in lacking}
+    constants = {"RULE": rule, "SCALED": scaled, "ROWS": rows, "BLOCK_D": block} | dict.fromkeys(lacking)
+    spilled = {"local_bytes": 8, "reason": SPILLED} if (rule, block) in SPILLING else {}
     return Specialisation(update_rows_kernel, pointers, constants, num_warps=update_warps(block), **spilled)
 
 
 def settling(rule: str, dim: int, vectors: str = "*fp32") -> Specialisation:
-    """Return what ships of `settle_table_kernel` for D up to `dim`."""
+    """Return the form of `settle_table_kernel` for D up to `dim`."""
     rows, block = tile(dim, SETTLED)
-    constants = {"RULE": rule, "ROWS": rows, "BLOCK_D": block}
-    return Specialisation(settle_table_kernel, {"vectors": vectors, **_TABLE}, constants)
+    lacking = absent(rule)
+    pointers = {name: kind for name, kind in {"vectors": vectors, **_TABLE}.items() if name not in lacking}
+    constants = {"RULE": rule, "ROWS": rows, "BLOCK_D": block} | dict.fromkeys(lacking)
+    return Specialisation(settle_table_kernel, pointers, constants)
 
 
 SPECIALISATIONS = [
@@ -261,4 +264,12 @@ SPECIALISATIONS = [
     *(specialisation("adam", scaled, 64, "*bf16") for scaled in (False, True)),
     *(settling("adam", dim) for dim in (32, 64, 128)),
     settling("adam", 64, "*bf16"),
+]
+OTHERS = [
+    *(
+        specialisation(rule, scaled, 64)
+        for rule in ("adamw", "replayed_adam", "sparse_adam", "momentum", "adagrad", "rowwise_adagrad")
+        for scaled in (False, True)
+    ),
+    *(settling(rule, 64) for rule in ("adamw", "replayed_adam", "momentum")),
 ]

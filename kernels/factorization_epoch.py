@@ -12,7 +12,7 @@ import torch
 
 from spotfast import device_memory
 from spotfast.kernels.epoch_entries import Chunk, Draw, tensors_of
-from spotfast.kernels.epoch_rows import EpochTable
+from spotfast.kernels.epoch_rows import OWING, EpochTable
 from spotfast.kernels.factorization_step import Scratch, Step
 from spotfast.kernels.language import triton
 from spotfast.kernels.launch import rehearsal
@@ -27,7 +27,6 @@ GROUP = 32  # steps between two reports, and in a CUDA graph
 WORTHWHILE = 4 * GROUP  # batches in an epoch for which a graph is made: it takes as long as to launch its steps
 AHEAD = 2  # groups of steps that the host launches before the device has done them: an interrupt waits for these
 MOST_ENTRIES = 1 << 25  # candidates of a chunk, if it has more than one batch: 16 M samples with one negative each
-OWING = ("adam", "adamw", "replayed_adam", "momentum")  # rules by which rows move without a gradient
 
 
 def prepare(
@@ -90,15 +89,23 @@ class Epoch:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._events: deque[torch.cuda.Event] = deque()
         self.batches = 0
+        self._steps_before = at.steps
+        self._reported = 0
         self._filled = self._fill(0)
 
     def train(self, report: Callable[[int], bool]) -> tuple[float, int]:
-        """Train in place; return the mean of the losses of the batches, and how many there were."""
+        """Train in place; return the mean of the losses of the batches, and how many there were.
+
+        After an error, all rows are up to date with the steps that were taken, and these have been reported.
+        """
         with torch.cuda.device_of(self._losses):
             try:
                 self.run(report)
-            finally:
+            except BaseException:
                 self.settle()
+                self._report_steps(report)
+                raise
+            self.settle()
             return self.mean_loss(), self.batches
 
     def rehearse(self) -> None:
@@ -118,7 +125,8 @@ class Epoch:
                 steps = min(GROUP, batches - taken)
                 self._take(steps, taken)
                 taken += steps
-                going_on = report(start + min(taken * self._batch_size, count))
+                self._reported = start + min(taken * self._batch_size, count)
+                going_on = report(self._reported)
             torch.sum(self._step.scratch.losses[:taken], dim=1, out=self._losses[self.batches :][:taken])
             self.batches += taken
             if not going_on:
@@ -131,6 +139,13 @@ class Epoch:
     def mean_loss(self) -> float:
         """Return the mean of the losses of the batches, when the device is done with them."""
         return self._losses[: self.batches].mean().item()
+
+    def _report_steps(self, report: Callable[[int], bool]) -> None:
+        """Report steps of a group that was not finished: the device knows how many were taken."""
+        taken = self._step.schedule.total() - self._steps_before
+        positions = min(taken * self._batch_size, self._total)
+        if positions > self._reported:
+            report(positions)
 
     def _take(self, steps: int, taken: int) -> None:
         """Take steps, at most GROUP, of the chunk's batches from number `taken` on."""

@@ -74,7 +74,16 @@ class Step(NamedTuple):
     seed: int
 
     def launch(self) -> None:
-        """Take the step, on the device only: see `Schedule.launch_take`."""
+        """Take the step, on the device only: see `Schedule.launch_take`.
+
+        A step that was begun counts, whatever becomes of it: no row is ahead of the schedule.
+        """
+        try:
+            self._launch_updates()
+        finally:
+            self.schedule.launch_take()
+
+    def _launch_updates(self) -> None:
         scratch, chunk, rule = self.scratch, self.chunk, self.schedule.rule
         (_, candidates), dim = scratch.gradients.shape, scratch.user_sources.shape[1]
         samples, block = tile(dim, SCORED)
@@ -87,7 +96,6 @@ class Step(NamedTuple):
         )  # fmt: skip
         self._update(self.users, scratch.user_gradients, scratch.user_bias_gradients, chunk.of_users, 1, scaled=False)
         self._update(self.items, scratch.user_sources, scratch.gradients, chunk.of_items, candidates, scaled=True)
-        self.schedule.launch_take()
 
     def _update(
         self, table: EpochTable, sources: Tensor, factors: Tensor, runs: BatchRuns, candidates: int, scaled: bool

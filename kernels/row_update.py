@@ -270,3 +270,4 @@ SPECIALISATIONS = [
     *_of_tables("*bf16", "adam", 64),
     *_of_tables("*fp32", "adam", 64),
 ]
+OTHERS = _of_tables("*bf16", "replayed_adam", 64)

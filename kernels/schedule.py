@@ -214,6 +214,10 @@ class Schedule:
             left = min(left, int(shrinking / math.log1p(-self._rate * self._decay)))
         return max(left, 0)
 
+    def total(self) -> int:
+        """Return how many steps were taken since the start of training, when the device is done with them."""
+        return int(self.counter.sum())
+
     def restart(self) -> None:
         """Take note that all rows are up to date. `plan` must come before the next step."""
         self.counter[1] += self.counter[0]

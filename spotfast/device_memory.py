@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,9 @@ FOR_TRAINING = (
 )
 FOR_BATCHES = "A smaller batch_size lowers this"
 FOR_PREDICTIONS = 'Predict for fewer users, sequences or items at once, or after model.to("cpu")'
+FOR_LISTS = 'A smaller memory_budget (as memory_budget="100MB") or a model on the CPU lowers this'
+FOR_SIMILAR = "Ask for fewer at once, or a model on the CPU"
+FOR_SCORES = "spotfast.evaluation.evaluate takes a memory_budget that lowers this, and so does a model on the CPU"
 
 
 class DeviceMemoryError(torch.cuda.OutOfMemoryError):
@@ -88,6 +92,31 @@ def explained(device: torch.device, doing: str, taken: Callable[[], Mapping[str,
             f"{device} has too little memory for {doing}: {asked}. The model takes {readable(sum(model.values()))}"
             f"{_parts(model)}{_free(room(device))}. {remedy}"
         ) from error
+
+
+@contextmanager
+def explained_for(model: Any, doing: str, remedy: str) -> Iterator[None]:
+    """`explained`, for a model of ours or of anyone's, of which torch alone can tell where it is.
+
+    Args:
+        model: who is asked.
+        doing: what the block does, as "the recommendations".
+        remedy: what lowers this, a sentence without a full stop.
+
+    Raises:
+        DeviceMemoryError: from the error.
+    """
+    if hasattr(model, "_bytes_taken"):
+        with explained(model.device, doing, model._bytes_taken, remedy):
+            yield
+        return
+    try:
+        yield
+    except DeviceMemoryError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        asked = str(error).partition(". Including")[0]  # what follows is about other processes, and the allocator
+        raise DeviceMemoryError(f"Too little memory for {doing}: {asked}. {remedy}") from error
 
 
 def moved(net: nn.Module, device: torch.device, further: Mapping[str, int]) -> nn.Module:

@@ -78,7 +78,7 @@ def test_the_environment(monkeypatch):
     """Only what is known to have no say is left: compilers read variables under many names, and new ones each year."""
     kept = ["PATH", "HOME", "TMPDIR", "PYTHONPATH", "LC_ALL"]
     monkeypatch.setattr(os, "environ", dict.fromkeys([*kept, *COMPILERS], "1"))
-    build._set_environment("a/cache")
+    build.set_environment("a/cache")
     assert os.environ == {
         **dict.fromkeys(kept, "1"),
         "TRITON_CACHE_DIR": "a/cache",
@@ -93,7 +93,7 @@ class TestBuild:
     def run(self, monkeypatch, tmp_path, capsys):
         """`run(listed)`: the exit status, what was said, and which files there are."""
         monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: object())
-        monkeypatch.setattr(build, "_set_environment", lambda cache: None)
+        monkeypatch.setattr(build, "set_environment", lambda cache: None)
         monkeypatch.setattr(build, "ProcessPoolExecutor", Here)
 
         def run(listed):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spotfast import device_memory
+from spotfast import device_memory, evaluation, recommendation
 from spotfast.device_memory import DeviceMemoryError
 from spotfast.factorization.explicit import ExplicitFactorizationModel
 from spotfast.factorization.implicit import ImplicitFactorizationModel
@@ -31,6 +31,32 @@ def data_for(cls):
 
 def make(cls, **arguments):
     return cls(n_iter=1, batch_size=64, embedding_dim=DIM, random_state=5, **arguments)
+
+
+def of_sequences(data):
+    return not isinstance(data, Interactions)
+
+
+RANKINGS = {
+    "recommend": lambda model, asked, data: recommendation.recommend(model, asked),
+    "iter_recommend": lambda model, asked, data: list(recommendation.iter_recommend(model, asked)),
+    "similar_items": lambda model, asked, data: model.similar_items(asked),
+    "evaluate": lambda model, asked, data: evaluation.evaluate(model, data),
+    "scores": lambda model, asked, data: (
+        evaluation.sequence_mrr_score if of_sequences(data) else evaluation.mrr_score
+    )(model, data),
+    "precision": lambda model, asked, data: (
+        evaluation.sequence_precision_recall_score(model, data, 1)
+        if of_sequences(data)
+        else evaluation.precision_recall_score(model, data)
+    ),
+    "errors": lambda model, asked, data: evaluation.rmse_score(model, data),
+}
+LOWERS = {
+    **dict.fromkeys(("recommend", "iter_recommend", "evaluate"), "memory_budget"),
+    **dict.fromkeys(("scores", "precision", "errors"), r"spotfast\.evaluation\.evaluate.*memory_budget"),
+    "similar_items": "fewer",
+}
 
 
 def weights_of(cls):
@@ -148,6 +174,36 @@ class TestModels:
                 predictions(model)
         assert np.array_equal(predictions(model), before)
 
+    @pytest.mark.parametrize(
+        ("doing", "where"),
+        [
+            ("recommend", "recommendation.lists.Lists.best"),
+            ("recommend", "recommendation.lists.Candidates"),
+            ("iter_recommend", "recommendation.lists.Lists.best"),
+            ("iter_recommend", "recommendation.lists.Candidates"),
+            ("similar_items", "recommendation.lists.Lists.best"),
+            ("similar_items", "recommendation.similarity._normalised"),
+            ("evaluate", "{evaluation}"),
+            ("scores", "{evaluation}"),
+            ("precision", "{evaluation}"),
+        ],
+    )
+    def test_memory_that_runs_out_while_ranking(self, cls, doing, where, out_of_memory):
+        """The error says what is needed and what lowers it; the network is in the mode it was in."""
+        sequences = cls is ImplicitSequenceModel
+        model, data = make(cls), data_for(cls)
+        model.fit(data)
+        asked, ask = model._tensor(np.arange(1, 4)).numpy(), RANKINGS[doing]
+        module = "sequence_scoring._own_blocks" if sequences else "ranking.UserBlocks._rows"
+        before = list(map(np.copy, model.recommend(asked)))
+        model._net.train()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(f"spotfast.{where.format(evaluation=f'evaluation.{module}')}", lambda *a, **k: _raise())
+            with pytest.raises(DeviceMemoryError, match=rf"Tried to allocate 2.00 GiB.*weights.*{LOWERS[doing]}"):
+                ask(model, asked, data)
+        assert model._net.training
+        assert all(map(np.array_equal, model.recommend(asked), before))
+
     def test_moving(self, cls, device):
         model = make(cls, device="cpu")
         model.fit(data_for(cls))
@@ -159,8 +215,31 @@ class TestModels:
         assert np.array_equal(predictions(model), before)
 
 
+class Vectors:
+    """A model of anyone's, with vectors."""
+
+    def user_vectors(self):
+        return np.ones((USERS, DIM), np.float32)
+
+    def item_vectors(self):
+        return np.ones((ITEMS, DIM), np.float32)
+
+
+@pytest.mark.parametrize("doing", ["recommend", "iter_recommend", "evaluate", "scores", "precision", "errors"])
+def test_models_of_others(doing, monkeypatch):
+    """What they take is not known, nor which device it was: the allocator's own words say it."""
+    monkeypatch.setattr("spotfast.vector_tables._vectors", lambda *arguments: _raise())
+    with pytest.raises(
+        DeviceMemoryError,
+        match=rf"^Too little memory for .*2\.00 GiB\. GPU 0 has a capacity of 5 GiB\. .*{LOWERS[doing]}",
+    ):
+        RANKINGS[doing](Vectors(), np.arange(1, 4), data_for(ImplicitFactorizationModel))
+
+
 def _raise():
-    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of")
+    raise torch.cuda.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of 5 GiB. Including"
+    )
 
 
 def test_deferred_rows_are_caught_up_if_memory_runs_out(monkeypatch):

@@ -163,6 +163,53 @@ class TestReport:
         assert distance(case, expected) < 1e-5
 
 
+class TestIds:
+    """They are read once, however many epochs there are, and again where they may have changed."""
+
+    @pytest.fixture
+    def reads(self, monkeypatch):
+        reads, aminmax = [], torch.aminmax
+
+        def counting(*arguments, **keywords):
+            reads.append(arguments)
+            return aminmax(*arguments, **keywords)
+
+        monkeypatch.setattr(torch, "aminmax", counting)
+        return reads
+
+    def test_once(self, reads):
+        case = problem(sampler="uniform")
+        for epoch in range(3):
+            replace(case, at=replace(case.at, epoch=epoch)).train("native")
+        assert len(reads) == 1
+
+    def test_changed_since(self, reads):
+        case = problem(sampler="uniform")
+        case.train("native")
+        case.interactions.pairs[7, 1] = ITEMS
+        before = copy.deepcopy(case)
+        with pytest.raises(ValueError, match=r"pairs\[:, 1\] must be in \[0, 100\), .* got \d+ .. 100"):
+            case.train("native")
+        assert len(reads) == 2
+        assert_same_bits(case, before)
+
+    def test_other_tables(self, reads):
+        case = problem(sampler="uniform")
+        case.train("native")
+        smaller = problem(sampler="uniform", sizes=(USERS // 2, ITEMS))
+        with pytest.raises(ValueError, match=r"pairs\[:, 0\] must be in \[0, 20\), the rows of users, got 0 .. 39"):
+            replace(case, users=smaller.users).train("native")
+        assert len(reads) == 1
+
+    def test_tensors_without_a_version(self, reads):
+        """Whether those have changed, torch does not tell."""
+        with torch.inference_mode():
+            case = problem(sampler="uniform")
+            for _ in range(2):
+                case.train("native")
+        assert len(reads) == 2
+
+
 PAIRS = torch.zeros(64, 2, dtype=torch.int32)
 
 

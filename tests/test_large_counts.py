@@ -38,10 +38,11 @@ def test_sequences_at_positions_beyond(start, slots):
 
 def test_progress_of_a_long_epoch():
     moved = []
-    report = Reporter(SimpleNamespace(advance=moved.append), threading.Event())
+    report = Reporter(SimpleNamespace(advance=moved.append), threading.Event(), batch_size=256)
     for positions in (2**31 - 1, 2**32 + 5, 2**40):
         assert report(positions)
     assert moved == [2**31 - 1, 2**31 + 6, 2**40 - 2**32 - 5]
+    assert report.steps == 2**32
 
 
 def test_batches_of_an_epoch():

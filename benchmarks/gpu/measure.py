@@ -1,6 +1,6 @@
-"""One part of the measurements, in a process of its own: `measure.py PART DEADLINE FILE [--dry]`.
+"""Parts of the measurements, in a process of their own: `measure.py DEADLINE FILE PART... [--dry]`.
 
-Results are written after every case: a process that runs out of time leaves what it has.
+Results are written after every case, by part: a process that runs out of time leaves what it has.
 """
 
 from __future__ import annotations
@@ -224,16 +224,18 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=PARTS)
     parser.add_argument("deadline", type=float)
     parser.add_argument("file", type=Path)
+    parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--dry", action="store_true")
     arguments = parser.parse_args()
-    rows: list[Row] = []
+    rows: dict[str, list[Row]] = {}
+    measuring = Measuring(arguments.dry, arguments.deadline)
     try:
-        for row in PARTS[arguments.part](Measuring(arguments.dry, arguments.deadline)):
-            rows.append(row)
-            arguments.file.write_text(json.dumps(rows))
+        for part in arguments.parts:
+            for row in PARTS[part](measuring):
+                rows.setdefault(part, []).append(row)
+                arguments.file.write_text(json.dumps(rows))
     except harness.RefusalError as error:
         sys.exit(f"refused to report: {error}")
 

@@ -29,7 +29,7 @@ from spotfast.ops.sequence_loss import sequence_loss
 from spotfast.positives import Positives
 
 DIM, LENGTH = 64, 20
-SIZES, REHEARSED_SIZES = (4_096, 200, 300), (8, 6, 8)  # samples, users, items
+SIZES, REHEARSED_SIZES = (4_096, 1_024, 200, 300), (8, 4, 6, 8)  # samples, and of a batch; users, items
 Result = tuple[float, list[Tensor]]  # seconds until it was there, and what it is
 
 
@@ -39,12 +39,14 @@ class Work:
     Args:
         device: where.
         count: samples.
+        batch_size: of an epoch.
         users: rows of their tables.
         items: rows of theirs, at least 4.
     """
 
-    def __init__(self, device: torch.device, count: int, users: int, items: int) -> None:
-        self._device, self._count, self._users, self._items = device, count, users, items
+    def __init__(self, device: torch.device, count: int, batch_size: int, users: int, items: int) -> None:
+        self._device, self._count, self._batch_size = device, count, batch_size
+        self._users, self._items = users, items
         self.tasks: dict[str, Callable[[], list[Tensor]]] = {
             "philox": lambda: [philox.draws(1, 2, 3, 0, count, device=device, backend="triton")],
             "permutation": lambda: [permutation.permutation(1, 2, count, device=device, backend="triton")],
@@ -116,7 +118,7 @@ class Work:
 
     def _epoch(self) -> list[Tensor]:
         shape = Shape(self._users, self._items, self._count, 0.5)
-        case = Case("made up", "adam", self._count // 4, DIM)
+        case = Case("made up", "adam", self._batch_size, DIM)
         problem = Problem(shape, case, pairs(shape, self._count, self._device))
         result = factorization_epoch(
             problem.users, problem.items, problem.interactions, problem.sampling, "bpr", problem.rule, problem.at(),

@@ -90,7 +90,7 @@ def parse_targets(text: str) -> list[str]:
 def build(targets: list[str], folder: Path, jobs: int | None, files: Collection[str] | None) -> Manifest:
     """Compile every specialisation for some targets and write binaries and manifest.
 
-    The environment of this process changes: see `_set_environment`.
+    The environment of this process changes: see `set_environment`.
 
     Args:
         targets: as `parse_targets` returns them; "80" brings the PTX along.
@@ -105,7 +105,7 @@ def build(targets: list[str], folder: Path, jobs: int | None, files: Collection[
         raise BuildError("SPOTFAST_CUDA_TARGETS needs triton, which is not installed: pip install triton")
     targets = targets + [PTX] * (PTX_OF in targets)
     with tempfile.TemporaryDirectory() as cache:
-        _set_environment(cache)
+        set_environment(cache)
         from spotfast.cuda.compiling import CompilationError, specialisations
 
         try:
@@ -125,7 +125,7 @@ def build(targets: list[str], folder: Path, jobs: int | None, files: Collection[
     return manifest
 
 
-def _set_environment(cache: str) -> None:
+def set_environment(cache: str) -> None:
     """Let nothing outside of the sources and of Triton have a say in what is compiled, here and in processes to come.
 
     Triton, LLVM, MLIR and ptxas read variables under many names, so those that may stay are listed, not those that may

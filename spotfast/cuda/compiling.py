@@ -23,16 +23,20 @@ class CompilationError(RuntimeError):
     """A specialisation cannot be compiled ahead of time."""
 
 
-def specialisations(files: Collection[str] | None = None) -> list[tuple[str, Specialisation]]:
-    """Return the specialisations of the named kernel files, or of all, each with the "file.function" that it is of."""
+def specialisations(
+    files: Collection[str] | None = None, listed: str = "SPECIALISATIONS"
+) -> list[tuple[str, Specialisation]]:
+    """Return the specialisations of the named kernel files, or of all, each with the "file.function" that it is of.
+
+    `listed`: the files' list of them, "SPECIALISATIONS", which ship, or "OTHERS", which do not.
+    """
     package = importlib.import_module("spotfast.kernels")
     found = []
     for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
         if files is not None and module not in files:
             continue
         file = importlib.import_module(f"spotfast.kernels.{module}")
-        listed = getattr(file, "SPECIALISATIONS", [])
-        found += [(f"{module}.{entry.kernel.fn.__name__}", entry) for entry in listed]
+        found += [(f"{module}.{entry.kernel.fn.__name__}", entry) for entry in getattr(file, listed, [])]
     return found
 
 
@@ -123,14 +127,17 @@ def hidden_pointers(specialisation: Specialisation, compiled: Any) -> int:
     return hidden
 
 
-def resources(files: Collection[str] | None, task: tuple[str, int]) -> dict[str, int] | str:
-    """Compile one of `specialisations(files)`, by its number, for a target; return what a thread of it uses.
+def resources(task: tuple[str, str, int]) -> dict[str, int] | str:
+    """Compile one of `specialisations(None, listed)`, by its number, and return what a thread of it uses.
+
+    Args:
+        task: the target, the name of the list, and the number.
 
     Returns:
         "REG", registers, "STACK" and "LOCAL", bytes of either; or, as text, why there is no such program.
     """
-    target, number = task
-    _, specialisation = specialisations(files)[number]
+    target, listed, number = task
+    _, specialisation = specialisations(None, listed)[number]
     try:
         compiled = compile_for(specialisation, target)
         hidden_pointers(specialisation, compiled)

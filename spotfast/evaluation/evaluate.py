@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spotfast import device_memory
 from spotfast.evaluation.bootstrap import check_options
 from spotfast.evaluation.evaluated import Evaluated, EvaluatedSequences, EvaluatedUsers
 from spotfast.evaluation.measuring import Measuring
@@ -71,6 +72,7 @@ def evaluate(
         ValueError: for unknown names, numbers out of range, ids beyond the model, a budget that is too small, and
             predictions that are NaN, naming the user or the sequence.
         TypeError: for a `test` that does not fit the model, and for `train` or `users` with sequences.
+        DeviceMemoryError: if a CUDA device has too little memory; a smaller `memory_budget` lowers what is taken.
 
     Warns:
         UserWarning: if test items are in `train`, too, where they can never be found.
@@ -99,7 +101,8 @@ def evaluate(
         at_once = most_within(memory_budget, evaluated.at_once, evaluated.num_bytes)
         return *evaluated.measure(at_once, verbose), evaluated.num_skipped
 
-    who, measuring, num_skipped = measure()
+    with device_memory.explained_for(model, "the evaluation", device_memory.FOR_LISTS):
+        who, measuring, num_skipped = measure()
     return Evaluation(
         who, measuring.measured, measuring.totals(), plan.names(),
         num_skipped=num_skipped, dialect=dialect, ties=ties, confidence=confidence, seed=seed,

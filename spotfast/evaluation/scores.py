@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spotfast import validation
+from spotfast import device_memory, validation
+from spotfast.device_memory import FOR_SCORES
 from spotfast.evaluation.errors import rating_errors
 from spotfast.evaluation.metrics import mrr
 from spotfast.evaluation.ranking import Lost, UserBlocks
@@ -35,6 +36,7 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
     Raises:
         ValueError: for ids beyond the model and for predictions that are NaN, naming the user.
         TypeError: for arguments without `.tocsr()`, models without those methods, and sequence models.
+        DeviceMemoryError: if a CUDA device has too little memory; that of `evaluate` can be limited.
 
     Warns:
         UserWarning: if test items are in `train`, too, where no model can find them.
@@ -48,9 +50,10 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
     """
     check_of_users(model, "predict(user)")
     results, lost = [np.zeros(0)], Lost()
-    for block in UserBlocks(model, test, train):
-        results.append(mrr(block.ranks(), block.targets))
-        lost.count(block)
+    with device_memory.explained_for(model, "the ranks", FOR_SCORES):
+        for block in UserBlocks(model, test, train):
+            results.append(mrr(block.ranks(), block.targets))
+            lost.count(block)
     lost.warn(stacklevel=2)
     return np.concatenate(results)
 
@@ -78,6 +81,7 @@ def precision_recall_score(
         ValueError: for a k below 1, ids beyond the model, and predictions that are NaN, naming the user.
         TypeError: for arguments without `.tocsr()`, models without those methods, sequence models, and for a k that is
             not an integer.
+        DeviceMemoryError: as `mrr_score`.
 
     Warns:
         UserWarning: as `mrr_score`.
@@ -98,13 +102,14 @@ def precision_recall_score(
         raise ValueError("k must hold at least one integer of at least 1, got none")
     lost = Lost()
     precisions, recalls = [np.zeros((0, len(cutoffs)))], [np.zeros((0, len(cutoffs)))]
-    for block in UserBlocks(model, test, train):
-        cut = np.minimum(cutoffs, block.num_items)
-        found = list_hits(block.topk(int(cut.max())), block.targets).found
-        hits = np.cumsum(found, axis=1)[:, cut - 1]
-        precisions.append(hits / cut)
-        recalls.append(hits / block.targets.counts()[:, np.newaxis])
-        lost.count(block)
+    with device_memory.explained_for(model, "the lists", FOR_SCORES):
+        for block in UserBlocks(model, test, train):
+            cut = np.minimum(cutoffs, block.num_items)
+            found = list_hits(block.topk(int(cut.max())), block.targets).found
+            hits = np.cumsum(found, axis=1)[:, cut - 1]
+            precisions.append(hits / cut)
+            recalls.append(hits / block.targets.counts()[:, np.newaxis])
+            lost.count(block)
     lost.warn(stacklevel=2)
     precision, recall = np.concatenate(precisions), np.concatenate(recalls)
     return (precision, recall) if several else (precision[:, 0], recall[:, 0])
@@ -125,6 +130,7 @@ def rmse_score(model: Any, test: Interactions) -> float:
         ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, or if one
             is NaN, naming the user and the item.
         TypeError: for a test set that is not `Interactions`, for models without those methods, and for sequence models.
+        DeviceMemoryError: as `mrr_score`.
 
     Example:
         >>> class Same:
@@ -133,4 +139,5 @@ def rmse_score(model: Any, test: Interactions) -> float:
         >>> rmse_score(Same(), Interactions([0, 1], [1, 1], ratings=np.array([4.0, 10.0])))  # sqrt((1 + 49) / 2)
         5.0
     """
-    return float(np.sqrt((rating_errors(model, test) ** 2).mean()))
+    with device_memory.explained_for(model, "the predictions", FOR_SCORES):
+        return float(np.sqrt((rating_errors(model, test) ** 2).mean()))

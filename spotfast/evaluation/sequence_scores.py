@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spotfast import validation
+from spotfast import device_memory, validation
+from spotfast.device_memory import FOR_SCORES
 from spotfast.evaluation.sequence_ranking import sequence_blocks
 from spotfast.ops.list_hits import list_hits
 from spotfast.training.sequence import Sequences
@@ -32,6 +33,7 @@ def sequence_mrr_score(model: Any, test: Sequences, exclude_preceding: bool = Fa
         ValueError: for invalid sequences or ones too short, items beyond the model, and predictions that are NaN,
             naming the sequence.
         TypeError: for interactions, and for models of users or without `predict`.
+        DeviceMemoryError: as `spotfast.evaluation.mrr_score`.
 
     Example:
         >>> from spotfast.interactions import SequenceInteractions
@@ -43,8 +45,9 @@ def sequence_mrr_score(model: Any, test: Sequences, exclude_preceding: bool = Fa
         >>> sequence_mrr_score(Popularity(), SequenceInteractions([[2, 3]]), exclude_preceding=True)
         array([1.])
     """
-    blocks = sequence_blocks(model, test, 1, exclude_preceding)
-    return np.concatenate([np.zeros(0), *(1.0 / block.ranks() for block in blocks)])
+    with device_memory.explained_for(model, "the ranks", FOR_SCORES):
+        blocks = sequence_blocks(model, test, 1, exclude_preceding)
+        return np.concatenate([np.zeros(0), *(1.0 / block.ranks() for block in blocks)])
 
 
 def sequence_precision_recall_score(
@@ -69,6 +72,7 @@ def sequence_precision_recall_score(
     Raises:
         ValueError: for a k below 1, and as `sequence_mrr_score`.
         TypeError: for a k that is not an integer, and as `sequence_mrr_score`.
+        DeviceMemoryError: as `sequence_mrr_score`.
 
     Example:
         >>> from spotfast.interactions import SequenceInteractions
@@ -81,8 +85,9 @@ def sequence_precision_recall_score(
     """
     k = validation.integer("k", k, 1)
     results = [np.zeros(0)]
-    for block in sequence_blocks(model, test, k, exclude_preceding):
-        best = block.topk(min(k, block.num_items))
-        results.append(list_hits(best, block.targets).found.sum(axis=1) / k)
+    with device_memory.explained_for(model, "the lists", FOR_SCORES):
+        for block in sequence_blocks(model, test, k, exclude_preceding):
+            best = block.topk(min(k, block.num_items))
+            results.append(list_hits(best, block.targets).found.sum(axis=1) / k)
     precision = np.concatenate(results)
     return precision, precision.copy()

@@ -49,7 +49,7 @@ class FactorizationEngine(NativeEngine):
 
     def run(self, epoch: int, progress: Progress, interrupted: threading.Event) -> float:
         """Train for one epoch, as `spotfast.training.loop.Engine` says."""
-        task, report = self._task, Reporter(progress, interrupted)
+        task, report = self._task, Reporter(progress, interrupted, self._batch_size)
 
         def train(tables: list[Table], rule: UpdateRule, steps: int) -> EpochResult:
             return factorization_epoch(

@@ -46,8 +46,7 @@ class FactorizationModel(Model):
                 self._initialize(interactions.num_users, interactions.num_items)
                 self.id_map = interactions.id_map
             assert self._net is not None
-            remedy = device_memory.FOR_TRAINING
-            with device_memory.explained(self._device, "training", self._bytes_taken, remedy):
+            with device_memory.explained_for(self, "training", device_memory.FOR_TRAINING):
                 train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
 
     def predict(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
@@ -73,8 +72,7 @@ class FactorizationModel(Model):
             ValueError: if the model has not been fitted, for ids beyond it, for different numbers of users and items.
             TypeError: for ids that are not integers.
         """
-        remedy = device_memory.FOR_PREDICTIONS
-        with device_memory.explained(self._device, "the predictions", self._bytes_taken, remedy):
+        with device_memory.explained_for(self, "the predictions", device_memory.FOR_PREDICTIONS):
             return self._predictions(user_ids, item_ids)
 
     def recommend(
@@ -133,14 +131,16 @@ class FactorizationModel(Model):
             ValueError: if the model has not been fitted, for ids beyond it and padding, a k below 1, another metric.
             TypeError: for ids that are not integers, and for networks without a method `item_vectors`.
         """
-        vectors = self._vectors("item_vectors", self._num_items)
-        return most_similar("item_ids", item_ids, vectors, k, metric, self._first_item)
+        with device_memory.explained_for(self, "the similar items", device_memory.FOR_SIMILAR):
+            vectors = self._vectors("item_vectors", self._num_items)
+            return most_similar("item_ids", item_ids, vectors, k, metric, self._first_item)
 
     def similar_users(
         self, user_ids: int | ArrayLike, k: int = 10, metric: str = "cosine"
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the users with the vectors most similar to those of some users: as `similar_items`."""
-        return most_similar("user_ids", user_ids, self._vectors("user_vectors", self._num_users), k, metric)
+        with device_memory.explained_for(self, "the similar users", device_memory.FOR_SIMILAR):
+            return most_similar("user_ids", user_ids, self._vectors("user_vectors", self._num_users), k, metric)
 
     def _predictions(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None) -> NDArray[np.float32]:
         """Return what `predict` does; errors of torch's allocator are its own."""

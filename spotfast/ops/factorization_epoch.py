@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from spotfast import backends, validation
 from spotfast.ops import negatives, tables
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 LOSSES = ("pointwise", "bpr", "hinge", "adaptive_hinge", "regression", "poisson", "logistic")
 LOSSES_OF_RATINGS = ("regression", "poisson", "logistic")
+
+Bounds = tuple[list[int], list[int]]  # the lowest and the highest (user, item)
+_known_bounds: MutableMapping[Tensor, tuple[int, Bounds]] = WeakIdKeyDictionary()  # of pairs, for a version of them
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,10 @@ def factorization_epoch(
     backends but the reference take such steps when a row is next read, and all that are left at the end of the epoch.
 
     On CUDA, vectors may be bfloat16: what is computed and kept beside them is float32, and stores are rounded at
-    random, to the right value on average, the same in each run. The host waits for the device at the beginning, where
-    ids are checked, at each chunk of batches if negatives are "unseen" or by "popularity", whose users are checked, and
-    at the end of the epoch; in between it stays at most a hundred steps ahead.
+    random, to the right value on average, the same in each run. The host waits for the device at the beginning of the
+    first epoch of these interactions, where ids are checked, at each chunk of batches if negatives are "unseen" or by
+    "popularity", whose users are checked, and at the end of the epoch; in between it stays at most a hundred steps
+    ahead.
 
     Args:
         users: the table of users.
@@ -105,7 +110,8 @@ def factorization_epoch(
         loss: one of `LOSSES`.
         rule: the update rule.
         at: which epoch, and its batches.
-        report: called now and then, and at the end, with the number of positions done; returns whether to go on.
+        report: called now and then, and at the end, with the number of positions done; returns whether to go on. After
+            an error in the middle of an epoch, too: all rows are up to date with the steps on these positions.
         backend: "auto", "native", "triton" or "reference".
 
     Raises:
@@ -243,10 +249,26 @@ def _check_interactions(
                 f"interactions.{name} must be contiguous float32 of shape ({len(pairs)},), "
                 f"got {values.dtype} of shape {tuple(values.shape)}, strides {values.stride()}"
             )
-    lowest, highest = pairs.amin(dim=0).tolist(), pairs.amax(dim=0).tolist()
+    lowest, highest = _bounds(pairs)
     for column, name, size in ((0, "users", num_users), (1, "items", num_items)):
         if lowest[column] < 0 or highest[column] >= size:
             raise ValueError(
                 f"interactions.pairs[:, {column}] must be in [0, {size}), the rows of {name}, "
                 f"got {lowest[column]} .. {highest[column]}"
             )
+
+
+def _bounds(pairs: Tensor) -> Bounds:
+    """Return the bounds of pairs. The device is waited for once, unless they have changed: torch counts that."""
+    if pairs.is_inference():  # but not of these
+        return _read_bounds(pairs)
+    version, bounds = _known_bounds.get(pairs, (None, None))
+    if bounds is None or version != pairs._version:
+        bounds = _read_bounds(pairs)
+        _known_bounds[pairs] = pairs._version, bounds
+    return bounds
+
+
+def _read_bounds(pairs: Tensor) -> Bounds:
+    lowest, highest = torch.stack(torch.aminmax(pairs, dim=0)).tolist()
+    return lowest, highest

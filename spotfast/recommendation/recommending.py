@@ -7,8 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from spotfast import device_memory
+from spotfast.device_memory import FOR_LISTS
 from spotfast.recommendation.lists import Ids, Lists, Scores
 from spotfast.recommendation.queries import queries_of
+
+RECOMMENDATIONS = "the recommendations"
 
 
 def recommend(
@@ -48,6 +52,7 @@ def recommend(
         ValueError: for ids out of range, a k below 1, a budget that is too small, and for scores that are NaN, naming
             the user.
         TypeError: for arguments of other types, and for models without the methods named above.
+        DeviceMemoryError: if a CUDA device has too little memory; a smaller `memory_budget` lowers what is taken.
 
     Example:
         >>> import numpy as np
@@ -59,11 +64,12 @@ def recommend(
                [2, 0]]), array([[0.7, 0.2],
                [0.2, 0.1]], dtype=float32))
     """
-    lists = Lists(queries_of(model, user_ids), k, exclude, item_ids)
-    size = lists.block_size(memory_budget, whole=True)
-    ids, scores = lists.empty(len(lists.queries))
-    for some in _progress(lists.blocks(size), len(ids), verbose):
-        ids[some], scores[some] = lists.best(some)
+    with device_memory.explained_for(model, RECOMMENDATIONS, FOR_LISTS):
+        lists = Lists(queries_of(model, user_ids), k, exclude, item_ids)
+        size = lists.block_size(memory_budget, whole=True)
+        ids, scores = lists.empty(len(lists.queries))
+        for some in _progress(lists.blocks(size), len(ids), verbose):
+            ids[some], scores[some] = lists.best(some)
     return (ids[0], scores[0]) if lists.queries.alone else (ids, scores)
 
 
@@ -91,7 +97,7 @@ def iter_recommend(
         `recommend` returns for them, (b, k).
 
     Raises:
-        ValueError, TypeError: as `recommend`.
+        ValueError, TypeError, DeviceMemoryError: as `recommend`; the last one from the iterator, too.
 
     Example:
         >>> import numpy as np
@@ -101,9 +107,15 @@ def iter_recommend(
         >>> [ids.tolist() for users, ids, scores in iter_recommend(Popularity(), [5, 3], k=1)]
         [[[1], [1]]]
     """
-    lists = Lists(queries_of(model, user_ids), k, exclude, item_ids)
-    size = lists.block_size(memory_budget, whole=False)
-    return ((lists.queries.asked[some], *lists.best(some)) for some in lists.blocks(size))
+    with device_memory.explained_for(model, RECOMMENDATIONS, FOR_LISTS):
+        lists = Lists(queries_of(model, user_ids), k, exclude, item_ids)
+        size = lists.block_size(memory_budget, whole=False)
+
+    def best(some: slice) -> tuple[Ids, Scores]:
+        with device_memory.explained_for(model, RECOMMENDATIONS, FOR_LISTS):
+            return lists.best(some)
+
+    return ((lists.queries.asked[some], *best(some)) for some in lists.blocks(size))
 
 
 def estimate_memory(

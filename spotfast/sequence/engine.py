@@ -50,7 +50,7 @@ class PoolingEngine(NativeEngine):
 
     def run(self, epoch: int, progress: Progress, interrupted: threading.Event) -> float:
         """Train for one epoch, as `spotfast.training.loop.Engine` says."""
-        report = Reporter(progress, interrupted)
+        report = Reporter(progress, interrupted, self._batch_size)
         at_once = max(1, CHUNK_IDS // self._task.length // self._batch_size) * self._batch_size
 
         def train(tables: list[Table], rule: UpdateRule, steps: int) -> EpochResult:

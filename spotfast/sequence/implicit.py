@@ -134,10 +134,9 @@ class ImplicitSequenceModel(Model):
                 self.id_map = getattr(interactions, "id_map", None)
             assert self._net is not None
             task = self._task(interactions, self._net)
-            remedy = device_memory.FOR_TRAINING
             with (
                 self._gradients(task, self._net),
-                device_memory.explained(self._device, "training", self._bytes_taken, remedy),
+                device_memory.explained_for(self, "training", device_memory.FOR_TRAINING),
             ):
                 train(self._engine(task), self.history, self._n_iter, verbose)
 
@@ -165,8 +164,7 @@ class ImplicitSequenceModel(Model):
         scorer = self._scorer()
         assert self._num_items is not None
         rows, items = self._sequences(sequences), None
-        remedy = device_memory.FOR_PREDICTIONS
-        with device_memory.explained(self._device, "the predictions", self._bytes_taken, remedy):
+        with device_memory.explained_for(self, "the predictions", device_memory.FOR_PREDICTIONS):
             if item_ids is not None:
                 items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
             scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
@@ -210,8 +208,9 @@ class ImplicitSequenceModel(Model):
         """Find the items with the most similar vectors: as `similar_items` of the factorization models."""
         self._scorer()
         assert self._net is not None and self._num_items is not None
-        vectors = table_of(self._net, "item_vectors", item_lookup(self._net), self._num_items)
-        return most_similar("item_ids", item_ids, vectors, k, metric, FIRST_ITEM)
+        with device_memory.explained_for(self, "the similar items", device_memory.FOR_SIMILAR):
+            vectors = table_of(self._net, "item_vectors", item_lookup(self._net), self._num_items)
+            return most_similar("item_ids", item_ids, vectors, k, metric, FIRST_ITEM)
 
     @property
     def _slots(self) -> int:

@@ -57,12 +57,19 @@ class NativeEngine:
         self._tables(rule)
 
     def _train(self, epoch: Callable[[list[Table], UpdateRule, int], EpochResult], report: Reporter) -> float:
-        """Call `epoch(tables, rule, steps taken before)`, which trains in place and reports; return its loss."""
+        """Call `epoch(tables, rule, steps taken before)`, which trains in place and reports; return its loss.
+
+        If it fails in the middle, the optimizer counts the steps that it has reported.
+        """
         if isinstance(self._optimizer, DeferredAdam):
             self._optimizer.flush()
         rule = recognition.rule_of(self._optimizer, self._all_layers)
         steps = optimizer_state.steps_of(self._optimizer, self._weights)
-        result = epoch(self._tables(rule), rule, steps)
+        try:
+            result = epoch(self._tables(rule), rule, steps)
+        except BaseException:
+            optimizer_state.set_steps(self._optimizer, rule, self._weights, steps + report.steps)
+            raise
         optimizer_state.set_steps(self._optimizer, rule, self._weights, steps + result.batches)
         report.raise_error()
         return result.loss
@@ -93,22 +100,29 @@ class Reporter:
     Args:
         progress: the bar.
         interrupted: once it is set, the epoch ends.
+        batch_size: positions per step.
     """
 
-    def __init__(self, progress: Progress, interrupted: threading.Event) -> None:
+    def __init__(self, progress: Progress, interrupted: threading.Event, batch_size: int) -> None:
         self._progress = progress
         self._interrupted = interrupted
+        self._batch_size = batch_size
         self._done = 0
         self._error: BaseException | None = None
 
     def __call__(self, positions: int) -> bool:
         """Move the bar to these positions."""
+        further, self._done = positions - self._done, positions
         try:
-            self._progress.advance(positions - self._done)
-            self._done = positions
+            self._progress.advance(further)
         except BaseException as error:
             self._error = error
         return not self.stopped
+
+    @property
+    def steps(self) -> int:
+        """How many steps that is; the last one of an epoch may have fewer positions."""
+        return -(-self._done // self._batch_size)
 
     @property
     def stopped(self) -> bool:

@@ -1,6 +1,7 @@
 """Prints what kernels are launched, as JSON: names, constants, types of pointers.
 
     record_launches.py models         for models as most people have them
+    record_launches.py others         for the other update rules and losses
     record_launches.py work           by the GPU script's work with kernels that were compiled ahead of time
 
 Run by test_launches.py, in Triton's interpreter, which must be chosen before triton is imported.
@@ -71,7 +72,8 @@ def epoch(loss, rule, dim, dtype=torch.float32):
         ratings, sampling = None, NegativeSampling("unseen", slots, ITEMS, positives=positives)
 
     def table(size):
-        states = (tuple(torch.zeros(size, width) for _ in rule.states) for width in (dim, 1))
+        widths = (1 if rule.name == "rowwise_adagrad" else dim), 1
+        states = (tuple(torch.zeros(size, width) for _ in rule.states) for width in widths)
         return Table(torch.randn(size, dim).to(dtype), torch.zeros(size, 1), *states)
 
     interactions = TrainingInteractions(torch.from_numpy(pairs), ratings, None)
@@ -127,7 +129,7 @@ def main():
         file = importlib.import_module(f"spotfast.kernels.{info.name}")
         if hasattr(file, "launch") and info.name != "launch":
             watch(file)
-    {"models": models, "work": work}[sys.argv[1]]()
+    {"models": models, "others": others, "work": work}[sys.argv[1]]()
     print(json.dumps(sorted(launches)))
 
 
@@ -158,6 +160,16 @@ def models():
     for loss in LOSSES:
         sequences(loss, 64, torch.bfloat16)
     sequences("bpr", 64, torch.bfloat16, sparse=False)
+
+
+def others():
+    rules = [UpdateRule(name, 1e-2) for name in ("sparse_adam", "adagrad", "rowwise_adagrad")]
+    rules += [UpdateRule("adam", 1e-2, weight_decay=1e-2, decoupled=decoupled) for decoupled in (False, True)]
+    for rule in (*rules, UpdateRule("momentum", 1e-2, momentum=0.9)):
+        epoch("bpr", rule, 64)
+    for loss in ("poisson", "logistic"):
+        epoch(loss, UpdateRule("adam", 1e-2), 64)
+    deferred(64, torch.bfloat16, weight_decay=1e-2)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Every kernel compiles for every supported GPU, without spilling registers. No GPU is needed.
 
 Not for the interpreter's process: `pytest tests/kernels -m "not interpreter"` (see conftest.py). The quick tests
-compile every specialisation for sm_80 and for sm_90, before and from which on Triton takes different ways, and for the
-others the last that is listed of each kernel; the slow ones compile what is left, and the PTX.
+compile all that ships for every target, and for one target what does not ship; the slow ones this for the other
+targets, and the PTX. What was compiled once comes from Triton's cache.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
 import multiprocessing
 import pkgutil
@@ -17,33 +16,30 @@ import pytest
 
 import spotfast.kernels
 from spotfast.backends import OPERATIONS
-from spotfast.cuda.build import MAX_SPECIALISATIONS, TARGETS
+from spotfast.cuda.build import MAX_SPECIALISATIONS, TARGETS, set_environment
 from spotfast.cuda.compiling import resources, specialisations
 from spotfast.cuda.manifest import PTX
 from spotfast.cuda.shipped import FILES
 
-pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
+triton = pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
 
-EVERYTHING = ("80", "90")
 PROCESSES = 2
 
 LISTED = specialisations()
+FORMS = {"SPECIALISATIONS": LISTED, "OTHERS": specialisations(listed="OTHERS")}
 LAST = {name: number for number, (name, _) in enumerate(LISTED)}  # of each kernel
-QUICK = [
-    (target, number)
-    for number, (name, _) in enumerate(LISTED)
-    for target in TARGETS
-    if target in EVERYTHING or LAST[name] == number
-]
+SHIPPED = [(target, "SPECIALISATIONS", number) for number in range(len(LISTED)) for target in TARGETS]
+OTHERS = [("80", "OTHERS", number) for number in range(len(FORMS["OTHERS"]))]
 SLOW = [
-    (target, number) for number in range(len(LISTED)) for target in (*TARGETS, PTX) if (target, number) not in QUICK
+    *((PTX, "SPECIALISATIONS", number) for number in range(len(LISTED))),
+    *((target, listed, number) for _, listed, number in OTHERS for target in TARGETS[1:]),
 ]
 
 
 def describe(case):
     """A test's name: what is compiled, for which target."""
-    target, number = case
-    name, specialisation = LISTED[number]
+    target, listed, number = case
+    name, specialisation = FORMS[listed][number]
     kinds = {kind[1:] for kind in specialisation.pointers.values()}
     constants = [f"{name}={value}" for name, value in specialisation.constants.items()]
     return "-".join([name, *sorted(kinds), *constants, target])
@@ -51,21 +47,23 @@ def describe(case):
 
 @pytest.fixture(scope="session")
 def usages(request):
-    """What every selected test's kernel uses, compiled side by side before the first of them."""
+    """What every selected test's kernel uses, compiled side by side before the first of them, as a wheel's are."""
     cases = [item.callspec.params["case"] for item in request.session.items if "usages" in item.fixturenames]
-    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return dict(zip(cases, pool.map(functools.partial(resources, None), cases), strict=True))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, context, set_environment, (triton.knobs.cache.dir,)) as pool:
+        return dict(zip(cases, pool.map(resources, cases), strict=True))
 
 
 def check(usages, case):
     found = usages[case]
     assert isinstance(found, dict), found
-    _, specialisation = LISTED[case[1]]
+    _, listed, number = case
+    _, specialisation = FORMS[listed][number]
     assert found["REG"] <= specialisation.registers, f"{found}: more than {specialisation.registers} registers"
     assert max(found["STACK"], found["LOCAL"]) <= specialisation.local_bytes, f"registers are spilled: {found}"
 
 
-@pytest.mark.parametrize("case", QUICK, ids=describe)
+@pytest.mark.parametrize("case", [*SHIPPED, *OTHERS], ids=describe)
 def test_compiles_without_spills(usages, case):
     check(usages, case)
 
@@ -99,8 +97,9 @@ def test_what_ships():
     assert len(LISTED) <= MAX_SPECIALISATIONS
     seen = [(name, str(entry.pointers), str(entry.constants), entry.num_warps) for name, entry in LISTED]
     assert len(set(seen)) == len(seen)
-    exceptions = [name for name, entry in LISTED if entry.local_bytes or entry.registers > 128]
-    assert exceptions == [name for name, entry in LISTED if entry.reason]
+    every = [pair for forms in FORMS.values() for pair in forms]
+    exceptions = [name for name, entry in every if entry.local_bytes or entry.registers > 128]
+    assert exceptions == [name for name, entry in every if entry.reason]
 
 
 @pytest.mark.parametrize("name", LAST)

@@ -282,6 +282,67 @@ class TestBfloat16:
         assert not torch.equal(first.users.vectors, case.users.vectors)
 
 
+@pytest.mark.usefixtures("large_blocks")
+class TestErrors:
+    """In the middle of an epoch: all rows are up to date with the steps that are reported, and these are counted."""
+
+    @staticmethod
+    def failing(monkeypatch, file, name, call):
+        """From then on, call number `call` of a function finds no memory."""
+        function, calls = getattr(file, name), []
+
+        def failing(*arguments, **keywords):
+            calls.append(arguments[0])
+            if len(calls) == call:
+                raise torch.cuda.OutOfMemoryError("on purpose")
+            return function(*arguments, **keywords)
+
+        monkeypatch.setattr(file, name, failing)
+
+    @staticmethod
+    def reported(case, error):
+        """The number of positions that an epoch which ends in an error reports at last."""
+        reported = []
+        with pytest.raises(error, match="on purpose"):
+            case.train("triton", report=lambda positions: reported.append(positions) or True)
+        assert len(reported) == len(set(reported))
+        return reported[-1]
+
+    def test_between_two_chunks(self, monkeypatch):
+        monkeypatch.setattr(factorization_epoch, "MOST_ENTRIES", 31)  # three batches
+        case, expected = small_epoch(), small_epoch()
+        assert expected.train("triton", report=lambda positions: positions < 15).batches == 3
+        self.failing(monkeypatch, Chunk, "fill", 2)
+        assert self.reported(case, torch.cuda.OutOfMemoryError) == 15
+        cpu.assert_same_bits(case, expected)
+
+    @pytest.mark.parametrize("rule", ["adam", "sgd"])
+    def test_between_two_reports(self, monkeypatch, rule):
+        case, expected = small_epoch(rule), small_epoch(rule)
+        with monkeypatch.context() as patch:
+            patch.setattr(factorization_epoch, "GROUP", 2)
+            expected.train("triton", report=lambda positions: positions < 10)
+        self.failing(monkeypatch, factorization_step.Step, "launch", 4)  # of which the first is the rehearsal
+        assert self.reported(case, torch.cuda.OutOfMemoryError) == 10
+        cpu.assert_same_bits(case, expected)
+
+    def test_within_a_step(self, monkeypatch):
+        """It counts: rows that it did not reach move as those without a gradient do."""
+        case, before, after = small_epoch(), small_epoch(), small_epoch()
+        with monkeypatch.context() as patch:
+            patch.setattr(factorization_epoch, "GROUP", 1)
+            before.train("triton", report=lambda positions: positions < 10)
+            after.train("triton", report=lambda positions: positions < 15)
+        launches = 4 + 2  # a rehearsal, of a step and of what settles two tables
+        self.failing(monkeypatch, factorization_step, "launch", launches - 1 + 2 * 3 + 3)  # of items, in the third step
+        assert self.reported(case, torch.cuda.OutOfMemoryError) == 15
+        for name in ("vectors", "biases", "vector_states", "bias_states"):
+            for own, done in zip(_tuple(case, "users", name), _tuple(after, "users", name), strict=True):
+                assert torch.equal(own, done)
+        undone = _tuple(before, "items", "vector_states")[0] * case.rule.betas[0]  # as without a gradient
+        torch.testing.assert_close(_tuple(case, "items", "vector_states")[0], undone, rtol=1e-6, atol=1e-19)
+
+
 def _tuple(case, name, part):
     value = getattr(getattr(case, name), part)
     return value if isinstance(value, tuple) else (value,)
@@ -367,16 +428,18 @@ class TestModels:
         monkeypatch.setitem(backends.OPERATIONS["factorization_epoch"], "cpu", ("triton",))
 
     @staticmethod
-    def fitted(times, epochs, **arguments):
+    def interactions():
         rng = np.random.default_rng(1)
-        interactions = Interactions(
-            rng.integers(0, 9, 33).astype(np.int32), rng.integers(0, 14, 33).astype(np.int32), num_users=9, num_items=14
-        )
+        ids = (rng.integers(0, size, 33).astype(np.int32) for size in SIZES)
+        return Interactions(*ids, num_users=SIZES[0], num_items=SIZES[1])
+
+    @classmethod
+    def fitted(cls, times, epochs, **arguments):
         model = ImplicitFactorizationModel(
             n_iter=epochs, batch_size=16, embedding_dim=3, random_state=5, loss="bpr", **arguments
         )
         for _ in range(times):
-            model.fit(interactions)
+            model.fit(cls.interactions())
         return model
 
     @pytest.mark.filterwarnings("error:training runs through autograd")
@@ -386,6 +449,19 @@ class TestModels:
         for parameter, other in zip(once._net.parameters(), twice._net.parameters(), strict=True):
             assert torch.equal(parameter, other)
         assert once._optimizer.state[once._net.item_biases.weight]["step"] == 6
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_steps_before_an_error_are_counted(self, monkeypatch, sparse):
+        model = self.fitted(1, 1, sparse=sparse)
+        interactions = self.interactions()
+        with monkeypatch.context() as patch:
+            TestErrors.failing(patch, factorization_step.Step, "launch", 4)
+            with pytest.raises(DeviceMemoryError, match="on purpose"):
+                model.fit(interactions)
+        state = model._optimizer.state[model._net.item_biases.weight]
+        assert (len(model.history), state["step"]) == (1, 3 + 2)
+        model.fit(interactions)
+        assert model._optimizer.state[model._net.item_biases.weight]["step"] == 5 + 3
 
     @pytest.mark.filterwarnings("error:training runs through autograd")
     @pytest.mark.parametrize("sparse", [False, True])

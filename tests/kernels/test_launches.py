@@ -14,6 +14,7 @@ from spotfast.cuda.compiling import arguments, constants, specialisations
 
 pytest.importorskip("triton", reason="triton is not installed: nothing to launch")
 
+LISTS = "SPECIALISATIONS", "OTHERS"
 RECORDER = Path(__file__).parent / "record_launches.py"
 
 
@@ -30,6 +31,13 @@ def test_what_is_launched_is_what_ships():
     shipped = {as_recorded(name, entry) for name, entry in specialisations()}
     assert sorted(launched - shipped) == []  # these would need a compiler
     assert sorted(shipped - launched) == []  # and these are of no use
+
+
+def test_other_rules_and_losses_launch_what_is_compiled_by_the_tests():
+    launched = recorded("others")
+    shipped, others = ({as_recorded(*pair) for pair in specialisations(None, name)} for name in LISTS)
+    assert sorted(launched - shipped - others) == []
+    assert sorted(others - launched) == []
 
 
 def test_the_work_of_the_gpu_script_needs_no_other():

@@ -12,6 +12,7 @@ import importlib
 import multiprocessing
 import pkgutil
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -22,10 +23,15 @@ from spotfast.cuda.compiling import resources, specialisations
 from spotfast.cuda.manifest import PTX
 from spotfast.cuda.shipped import FILES
 
-pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
+triton = pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
 
 EVERYTHING = ("80", "90")
 PROCESSES = 2
+
+# Bounds on registers are those of the release that wheels are built with. Others may assemble a little worse: 32 more
+# leave room for 3 programs of 128 threads at once, and 32 bytes are 8 numbers on the stack.
+CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text("utf-8")
+SLACK = 0 if f"triton=={triton.__version__}" in CONSTRAINTS.splitlines() else 32
 
 LISTED = specialisations()
 LAST = {name: number for number, (name, _) in enumerate(LISTED)}  # of each kernel
@@ -61,8 +67,9 @@ def check(usages, case):
     found = usages[case]
     assert isinstance(found, dict), found
     _, specialisation = LISTED[case[1]]
-    assert found["REG"] <= specialisation.registers, f"{found}: more than {specialisation.registers} registers"
-    assert max(found["STACK"], found["LOCAL"]) <= specialisation.local_bytes, f"registers are spilled: {found}"
+    registers, local_bytes = specialisation.registers + SLACK, specialisation.local_bytes + SLACK
+    assert found["REG"] <= registers, f"{found}: more than {registers} registers"
+    assert max(found["STACK"], found["LOCAL"]) <= local_bytes, f"registers are spilled: {found}"
 
 
 @pytest.mark.parametrize("case", QUICK, ids=describe)

@@ -11,11 +11,11 @@ STAMPS := $(VENV)/stamps
 CXX    ?= g++
 QUICK  := not slow and not interpreter
 # As many processes as cores, each with one thread of its own for torch; a file is run by one process.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml
 
-.PHONY: help demo test test-slow test-kernels test-libraries test-wheel sanitize lint format bench wheel clean check-machine
+.PHONY: help demo test test-slow test-kernels test-triton test-libraries test-wheel sanitize lint format bench wheel clean check-machine
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,8 +30,15 @@ test-slow: $(STAMPS)/dev ## the tests that take minutes or need real data
 	$(BIN)/python -m pytest -q -m slow
 
 test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, compiled for every target, and as on a GPU (without one)
+
+TRITON ?= 3.3.0
+
+test-triton $(VENV)-triton-$(TRITON)/ready: BIN := $(VENV)-triton-$(TRITON)/bin
+test-triton: $(VENV)-triton-$(TRITON)/ready ## the same with the oldest Triton that is allowed, or with another: TRITON=3.6.0
+
+test-kernels test-triton:
 	TRITON_INTERPRET=1 $(PYTEST) --dist load tests/kernels
-	$(PYTEST) -m "not interpreter and not slow" tests/kernels
+	$(PYTEST) -m "$(QUICK)" tests/kernels tests/test_jit.py
 	SPOTFAST_GPU_REHEARSAL=1 TRITON_INTERPRET=1 $(PYTEST) --dist load tests/gpu
 
 # RecBole and LensKit ask for older versions of what is installed, and for much that their metrics do not need.
@@ -101,7 +108,7 @@ wheel: $(STAMPS)/dev ## wheel and source distribution in dist/; SPOTFAST_CUDA_TA
 	SPOTFAST_REQUIRE_EXT=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist
 
 clean: ## everything that was made here
-	rm -rf $(VENV) $(VENV)-libraries $(VENV)-wheel build dist *.egg-info spotfast/*.so .coverage demo_losses.png
+	rm -rf $(VENV) $(VENV)-libraries $(VENV)-triton-* $(VENV)-wheel build dist *.egg-info spotfast/*.so .coverage demo_losses.png
 
 # What each installation step needs is remembered by a stamp, so that a second call does nothing.
 
@@ -134,6 +141,18 @@ $(VENV)-libraries/ready: constraints.txt Makefile $(NATIVE_SOURCES)
 	    platformdirs filelock narwhals pytest hypothesis $(LIBRARIES)
 	$(VENV)-libraries/bin/python -m pip install -q --no-deps recbole==1.2.1 lenskit==2025.8.1
 	SPOTFAST_REQUIRE_EXT=1 $(VENV)-libraries/bin/python -m pip install -q -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+# Until 3.7, Triton's interpreter makes a number of an array of one element, which numpy refuses from 2.4 on.
+$(VENV)-triton-$(TRITON)/ready: constraints.txt Makefile $(NATIVE_SOURCES)
+	@$(MAKE) --no-print-directory check-machine
+	$(PYTHON) -m venv $(VENV)-triton-$(TRITON)
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	grep -v -e ^numpy= -e ^triton= constraints.txt >$(VENV)-triton-$(TRITON)/constraints.txt
+	$(BIN)/python -m pip install -q -c $(VENV)-triton-$(TRITON)/constraints.txt setuptools pybind11 numpy==2.3.5 scipy numba tqdm \
+	    safetensors platformdirs filelock narwhals pytest pytest-xdist hypothesis
+	$(BIN)/python -m pip install -q --no-deps triton==$(TRITON)
+	SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
 check-machine:

@@ -29,7 +29,7 @@ MOST_COLUMNS = tl.constexpr(512)  # of a table that is rounded: the numbers of i
 @triton.jit
 def catch_up_rows(weight, first, second, last, schedule, counter, RULE: tl.constexpr):
     """Rows after the steps without a gradient that they owe: (weight, first, second)."""
-    if RULE == "adam" or RULE == "adamw" or RULE == "replayed_adam":  # noqa: PLR1714 - triton knows no `in`
+    if (RULE == "adam" or RULE == "adamw") or RULE == "replayed_adam":  # noqa: PLR1714 - no `in`; 3.3: no chains
         weight, first, second = catch_up(weight, first, second, last, schedule, counter, RULE)
     elif RULE == "momentum":
         last, missed = owing_since(last, counter)
@@ -48,7 +48,7 @@ def step_rows(weight, first, second, gradient, dim, schedule, counter, RULE: tl.
     """
     size = field(schedule, next_step(counter), SIZE)
     eps = field(schedule, next_step(counter), EPS)
-    if RULE == "adam" or RULE == "adamw" or RULE == "replayed_adam":  # noqa: PLR1714 - triton knows no `in`
+    if (RULE == "adam" or RULE == "adamw") or RULE == "replayed_adam":  # noqa: PLR1714 - no `in`; 3.3: no chains
         weight, first, second = step_adam(weight, first, second, gradient, schedule, counter, RULE)
     elif RULE == "sparse_adam":
         first += tl.load(schedule + REST1) * (gradient - first)

@@ -50,7 +50,7 @@ class Column:
             times: dates and times are welcome, too; those with a time zone are turned into UTC.
 
         Returns:
-            Integers, floats or datetime64, one per row. The array may share the frame's memory.
+            Integers, floats or datetime64, one per row. The array may share the frame's memory: then it is read-only.
 
         Raises:
             TypeError: for other types.
@@ -58,7 +58,7 @@ class Column:
         """
         series, dtype = self.series, self.series.dtype
         if times and isinstance(dtype, nw.Datetime):
-            return _naive(series).to_numpy()
+            return _array(_naive(series))
         if times and dtype == nw.Date:
             return series.cast(nw.Datetime("us")).to_numpy().astype("M8[D]")
         if not dtype.is_numeric():
@@ -66,7 +66,7 @@ class Column:
             raise TypeError(
                 f"{self.title} must hold {allowed}, got {dtype}, for example {series.head(1).to_list()[0]!r}"
             )
-        values = (series.cast(nw.Float64) if dtype == nw.Decimal else series).to_numpy()
+        values = _array(series.cast(nw.Float64) if dtype == nw.Decimal else series)
         finite = np.isfinite(values)
         if not finite.all():
             row = int(finite.argmin())
@@ -167,6 +167,18 @@ def _check_labels(names: list[Any], labels: Mapping[str, Hashable]) -> None:
         if label in used:
             raise ValueError(f"{name} must name another column than {used[label]}, got {label!r} for both")
         used[label] = name
+
+
+def _array(series: nw.Series[Any]) -> NDArray[Any]:
+    """Return a column as an array, which nobody can write to if it may be the frame's memory.
+
+    pandas before 3 says nothing of the kind about what it hands out.
+    """
+    values = series.to_numpy()
+    if series.implementation.is_pandas():
+        values = values.view()
+        values.flags.writeable = False
+    return values
 
 
 def _naive(series: nw.Series[Any]) -> nw.Series[Any]:

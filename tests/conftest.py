@@ -29,6 +29,12 @@ def _interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test draws the same from torch's global stream, as networks made here do, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Inputs and outputs of Spotlight itself, by keys that read like paths."""

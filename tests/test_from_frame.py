@@ -142,10 +142,13 @@ def test_other_columns_come_along(frame):
 
 
 def test_arrays_are_new():
-    stars = np.ones(4)
-    interactions = Interactions.from_frame(pd.DataFrame(columns(stars=stars), copy=False), rating="stars")
+    stars, when = np.ones(4), np.full(4, "2020-01-01", "M8[ns]")
+    frame = pd.DataFrame(columns(stars=stars, when=when), copy=False)
+    interactions = Interactions.from_frame(frame, rating="stars", timestamp="when")
     interactions.ratings[:] = 7
+    interactions.timestamps[:] = 7
     assert stars.tolist() == [1] * 4
+    assert (when == np.datetime64("2020-01-01")).all()
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from spotfast.cuda.build import TARGETS
+from spotfast.cuda.jit import OLDEST_TRITON
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -89,6 +90,13 @@ class TestWorkflows:
 def test_every_python_is_tested(name):
     text = (ROOT / ".github" / "workflows" / name).read_text("utf-8")
     assert re.findall(r'"([\d.]+)"', re.search(r"python: \[(.*)\]", text).group(1)) == PYTHONS
+
+
+def test_the_oldest_triton_is_tested():
+    oldest = ".".join(map(str, OLDEST_TRITON))
+    assert PROJECT["project"]["optional-dependencies"]["triton"] == [f"triton>={oldest}; sys_platform == 'linux'"]
+    assert f"\nTRITON ?= {oldest}.0\n" in (ROOT / "Makefile").read_text("utf-8")
+    assert f'triton: "{oldest}.0"' in (ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8")
 
 
 def test_there_are_workflows():

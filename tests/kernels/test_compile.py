@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import pkgutil
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,11 @@ from spotfast.cuda.shipped import FILES
 triton = pytest.importorskip("triton", reason="triton is not installed: nothing to compile")
 
 PROCESSES = 2
+
+# Bounds on registers are those of the release that wheels are built with. Others may assemble a little worse: 32 more
+# leave room for 3 programs of 128 threads at once, and 32 bytes are 8 numbers on the stack.
+CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text("utf-8")
+SLACK = 0 if f"triton=={triton.__version__}" in CONSTRAINTS.splitlines() else 32
 
 LISTED = specialisations()
 FORMS = {"SPECIALISATIONS": LISTED, "OTHERS": specialisations(listed="OTHERS")}
@@ -50,7 +57,8 @@ def usages(request):
     """What every selected test's kernel uses, compiled side by side before the first of them, as a wheel's are."""
     cases = [item.callspec.params["case"] for item in request.session.items if "usages" in item.fixturenames]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(PROCESSES, context, set_environment, (triton.knobs.cache.dir,)) as pool:
+    cache = os.environ.get("TRITON_CACHE_DIR", str(Path.home() / ".triton" / "cache"))  # Triton's own
+    with ProcessPoolExecutor(PROCESSES, context, set_environment, (cache,)) as pool:
         return dict(zip(cases, pool.map(resources, cases), strict=True))
 
 
@@ -59,8 +67,9 @@ def check(usages, case):
     assert isinstance(found, dict), found
     _, listed, number = case
     _, specialisation = FORMS[listed][number]
-    assert found["REG"] <= specialisation.registers, f"{found}: more than {specialisation.registers} registers"
-    assert max(found["STACK"], found["LOCAL"]) <= specialisation.local_bytes, f"registers are spilled: {found}"
+    registers, local_bytes = specialisation.registers + SLACK, specialisation.local_bytes + SLACK
+    assert found["REG"] <= registers, f"{found}: more than {registers} registers"
+    assert max(found["STACK"], found["LOCAL"]) <= local_bytes, f"registers are spilled: {found}"
 
 
 @pytest.mark.parametrize("case", [*SHIPPED, *OTHERS], ids=describe)

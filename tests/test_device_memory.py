@@ -194,7 +194,7 @@ class TestModels:
         model, data = make(cls), data_for(cls)
         model.fit(data)
         asked, ask = model._tensor(np.arange(1, 4)).numpy(), RANKINGS[doing]
-        module = "sequence_scoring._own_blocks" if sequences else "ranking.UserBlocks._rows"
+        module = "sequence_ranking.own_states" if sequences else "ranking.UserBlocks._rows"
         before = list(map(np.copy, model.recommend(asked)))
         model._net.train()
         with pytest.MonkeyPatch.context() as patch:

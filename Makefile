@@ -29,17 +29,15 @@ test: $(STAMPS)/dev ## the tests (but for kernels) and the doctests; spotfast/ m
 test-slow: $(STAMPS)/dev ## the tests that take minutes or need real data
 	$(BIN)/python -m pytest -q -m slow
 
-test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, compiled for every target, and as on a GPU (without one)
-
 TRITON ?= 3.3.0
 
+test-kernels: $(STAMPS)/dev ## the Triton kernels: in the interpreter, there also as on a GPU, and compiled for every target
 test-triton $(VENV)-triton-$(TRITON)/ready: BIN := $(VENV)-triton-$(TRITON)/bin
 test-triton: $(VENV)-triton-$(TRITON)/ready ## the same with the oldest Triton that is allowed, or with another: TRITON=3.6.0
 
 test-kernels test-triton:
-	TRITON_INTERPRET=1 $(PYTEST) --dist load tests/kernels
+	SPOTFAST_GPU_REHEARSAL=1 TRITON_INTERPRET=1 $(PYTEST) --dist load tests/kernels tests/gpu
 	$(PYTEST) -m "$(QUICK)" tests/kernels tests/test_jit.py
-	SPOTFAST_GPU_REHEARSAL=1 TRITON_INTERPRET=1 $(PYTEST) --dist load tests/gpu
 
 # RecBole and LensKit ask for older versions of what is installed, and for much that their metrics do not need.
 LIBRARIES := implicit==0.7.3 colorama colorlog deepmerge humanize lazy-loader more-itertools pandas prettytable psutil \

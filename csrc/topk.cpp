@@ -67,6 +67,7 @@ class Candidates {
         wanted_ = wanted;
         room_ = room(search, wanted);
         next_ = search.excluded.indptr[user];
+        find_next_excluded(search);
         cut_ = guess_ = guess;
         entries_.clear();
         if (is_short()) best_.begin(wanted);
@@ -77,15 +78,17 @@ class Candidates {
 
     // Takes in an item, unless it is excluded. Ids must ascend.
     void add(const Search& search, int64_t item, int32_t rough) {
-        const int64_t end = search.excluded.indptr[user_ + 1];
-        while (next_ < end && search.excluded.items[next_] < item) ++next_;
-        if (next_ < end && search.excluded.items[next_] == item) return;
+        while (next_excluded_ < item) {
+            ++next_;
+            find_next_excluded(search);
+        }
+        if (next_excluded_ == item) return;
         if (static_cast<int64_t>(entries_.size()) == room_) {
             prune();
             // Near-ties in plenty: of those, the exact scores decide, or pruning would not leave room.
             if (2 * static_cast<int64_t>(entries_.size()) > room_) keep_best(search);
         }
-        if (rough <= cut_) return;
+        if (rough <= cut_) return;  // raised since the panel was scored
         entries_.push_back({rough, 0.0f, item});
         if (is_short()) {
             best_.add(rough);
@@ -114,6 +117,11 @@ class Candidates {
     }
 
   private:
+    void find_next_excluded(const Search& search) {
+        const int64_t end = search.excluded.indptr[user_ + 1];
+        next_excluded_ = next_ < end ? search.excluded.items[next_] : INT64_MAX;
+    }
+
     // Short lists raise the cut with every item they take in; others when they run out of room.
     bool is_short() const { return wanted_ <= BestNumbers::kMost; }
 
@@ -144,7 +152,7 @@ class Candidates {
     }
 
     int64_t user_ = 0, error_ = 0, wanted_ = 0, room_ = 0;
-    int64_t next_ = 0;                             // the first excluded item not yet passed
+    int64_t next_ = 0, next_excluded_ = 0;         // the first excluded item not yet passed: its place, and its id
     int32_t cut_ = INT32_MAX, guess_ = INT32_MAX;  // nothing is above it: for a group's missing users
     std::vector<Entry> entries_;
     BestNumbers best_;  // rough scores of a short list

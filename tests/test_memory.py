@@ -100,8 +100,13 @@ print(json.dumps([estimate, peak() - before, peak()]))
 
 
 def measured(run_python, program, *arguments, **options):
-    """Return the estimate, the bytes that were used beyond what was there before, and the peak of the process."""
-    return json.loads(run_python(PRELUDE + program.format(arguments=arguments, **options), OMP_NUM_THREADS="1"))
+    """Return the estimate, the bytes that were used beyond what was there before, and the peak of the process.
+
+    The C library gives back the memory of every large array; by default it keeps that of some, depending on what was
+    freed before, which is not in use.
+    """
+    environment = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 17)}
+    return json.loads(run_python(PRELUDE + program.format(arguments=arguments, **options), **environment))
 
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

@@ -10,7 +10,8 @@ BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 CXX    ?= g++
 QUICK  := not slow and not interpreter
-# As many processes as cores, each with one thread of its own for torch; a file is run by one process.
+# As many processes as cores, each with one thread of its own for torch; a file is run by one process. Expanded at each
+# use: BIN differs by target.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*.h) setup.py pyproject.toml

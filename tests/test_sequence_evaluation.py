@@ -102,14 +102,14 @@ def test_own_models_as_any_model(representation, exclude, monkeypatch):
     """Blocks of sequences give what `predict` gives, sequence by sequence. And the blocks leave no trace."""
     model, test = model_and_sequences(representation)
     monkeypatch.setattr(scoring, "BLOCK_BYTES", 4 * ITEMS * 7)
-    monkeypatch.setattr(sequence_scoring, "REPRESENTED", 32)
+    monkeypatch.setattr(sequence_ranking, "REPRESENTED", 32)
     monkeypatch.setattr(sequence_scoring, "PREDICTED", 9)
     for score, held_out in ((sequence_mrr_score, 1), (sequence_precision_recall_score, 3)):
         table = Table([model.predict(sequence[:-held_out]) for sequence in test.sequences])
         options = {"exclude_preceding": exclude, **({} if held_out == 1 else {"k": held_out})}
         np.testing.assert_array_equal(score(model, test, **options), score(table, test, **options))
-    sizes = [len(rows) for rows, _ in sequence_scoring.score_blocks(model, test, 1)]
-    assert sizes == [7, 7, 7, 7, 4] * 2 + [6]
+    sizes = [len(block.targets) for block in sequence_ranking.sequence_blocks(model, test, 1, exclude)]
+    assert sizes == ([7, 7, 7, 7, 4] * 2 + [6] if representation == "mixture" else [32, 32, 6])
 
 
 @pytest.mark.parametrize("representation", ["pooling", "lstm", "cnn"])
@@ -137,7 +137,7 @@ def test_our_models_without_an_engine(monkeypatch):
 def test_our_models_with_scores_beyond_float32(monkeypatch):
     """They are ranked row by row, as predicted: infinities like other scores, while NaN is refused."""
     model, test = model_and_sequences()
-    monkeypatch.setattr(sequence_scoring, "REPRESENTED", 32)
+    monkeypatch.setattr(sequence_ranking, "REPRESENTED", 32)
     biases, vectors = model._net.item_biases.weight.detach(), model._net.item_embeddings.weight.detach()
     biases[3], biases[4] = torch.inf, 3e38
     for score, held_out in ((sequence_mrr_score, 1), (sequence_precision_recall_score, 3)):

@@ -17,7 +17,8 @@ from spotfast.evaluation.ranked import ranked_sequences, ranked_users
 from spotfast.evaluation.ranking import UserBlocks
 from spotfast.evaluation.result import Measured
 from spotfast.evaluation.scoring import check_of_users
-from spotfast.evaluation.sequence_scoring import REPRESENTED, check_of_sequences, scoring_bytes
+from spotfast.evaluation.sequence_ranking import REPRESENTED
+from spotfast.evaluation.sequence_scoring import check_of_sequences, scoring_bytes
 from spotfast.evaluation.subset import TestUsers
 from spotfast.training.sequence import Sequences
 

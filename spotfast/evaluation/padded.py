@@ -7,6 +7,7 @@ are ranked, and before those that are excluded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class PaddedBlock:
     def counts(self) -> RankCounts:
         """Count what stands above and beside the targets."""
         targets, padded = _without_padding(self.targets)
-        excluded, without = self._excluded()
+        excluded, without = self._items_excluded
         found = vector_rank_counts(*self.vectors, targets, excluded)
         counts = RankCounts(*(np.zeros(len(self.targets.items), np.int64) for _ in range(3)))
         is_item = self.targets.items > 0
@@ -61,7 +62,7 @@ class PaddedBlock:
 
     def topk(self, k: int) -> NDArray[np.int64]:
         """Find the best items."""
-        excluded, without = self._excluded()
+        excluded, without = self._items_excluded
         best = np.full((len(self.targets), k), -1, np.int64)
         width = min(k, self.num_items - 1)
         found = vector_topk(*self.vectors, width, excluded)[0]
@@ -71,7 +72,8 @@ class PaddedBlock:
         best[shorter, lengths[shorter]] = 0
         return best
 
-    def _excluded(self) -> tuple[Rows, NDArray[np.bool_]]:
+    @cached_property
+    def _items_excluded(self) -> tuple[Rows, NDArray[np.bool_]]:
         """Return the excluded items but for padding, numbered as vectors are, and which rows exclude padding."""
         if self.excluded is None:
             return Rows.empty(len(self.targets)), np.zeros(len(self.targets), np.bool_)

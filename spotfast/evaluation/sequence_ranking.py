@@ -16,12 +16,11 @@ from spotfast.evaluation.padded import PaddedBlock
 from spotfast.evaluation.ranking import Block, ScoredBlock, check_items
 from spotfast.evaluation.scoring import has_own_predict
 from spotfast.evaluation.sequence_scoring import (
-    REPRESENTED,
     Blocks,
     check_of_sequences,
     own_states,
+    predicted_blocks,
     ranked_tables,
-    score_blocks,
     score_buffer,
     scores_after,
 )
@@ -29,6 +28,8 @@ from spotfast.ops.scores import are_bounded
 from spotfast.rows import Rows
 from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.training.sequence import Sequences
+
+REPRESENTED = 1024  # sequences that become final states at once
 
 
 def sequence_blocks(
@@ -53,17 +54,19 @@ def sequence_blocks(
         for rows, scores in blocks:
             yield ScoredBlock(scores, *_targets_and_excluded(rows, held_out, scores.shape[1], exclude_preceding))
 
-    scorer = model._scorer() if has_own_predict(model, ImplicitSequenceModel) else None
-    tables = None if scorer is None else ranked_tables(scorer, model.device)
-    if scorer is None or tables is None:
-        yield from scored(score_blocks(model, test, held_out, at_once))
+    if not has_own_predict(model, ImplicitSequenceModel):
+        yield from scored(predicted_blocks(model, test, held_out, at_once))
         return
+    scorer, num_items, buffer = model._scorer(), model._num_items, None
+    assert num_items is not None
+    tables = ranked_tables(scorer, model.device)
     for first, rows, states in own_states(model, scorer, test, held_out, at_once):
-        vectors = states.contiguous(), None, *tables
-        if are_bounded(*vectors):
-            yield PaddedBlock(vectors, *_targets_and_excluded(rows, held_out, model._num_items, exclude_preceding))
-        else:  # there are infinities, or NaN: row by row, which names the sequence
-            yield from scored(scores_after(scorer, first, rows, states, score_buffer(model, at_once)))
+        vectors = None if tables is None else (states.contiguous(), None, *tables)
+        if vectors is not None and are_bounded(*vectors):
+            yield PaddedBlock(vectors, *_targets_and_excluded(rows, held_out, num_items, exclude_preceding))
+        else:  # there are no vectors; or infinities, or NaN: row by row, which names the sequence
+            buffer = score_buffer(model, at_once) if buffer is None else buffer
+            yield from scored(scores_after(scorer, first, rows, states, buffer))
 
 
 def _targets_and_excluded(

@@ -18,33 +18,9 @@ from spotfast.sequence.queries import FIRST_ITEM
 from spotfast.sequence.scoring import Scorer, item_tables
 from spotfast.training.sequence import Sequences, check_sequences
 
-REPRESENTED = 1024  # sequences that become final states at once
 PREDICTED = 16  # sequences that any model predicts before their scores are looked at
 
 Blocks = Iterator[tuple[NDArray[np.integer[Any]], NDArray[Any]]]
-
-
-def score_blocks(model: Any, test: Sequences, held_out: int, at_once: int | None = None) -> Blocks:
-    """Predict all items after each sequence without its last items.
-
-    Args:
-        model: anything with `predict(sequence)`, which gives one score per item.
-        test: the sequences (N, L).
-        held_out: how many items at the end the model does not see, at least 1 and below L.
-        at_once: how many sequences become final states at a time. None: as many as is good for speed.
-
-    Yields:
-        Some of the sequences, in order, whole, (S, L), and their scores (S, num_items), float32 or float64. The array
-        is reused.
-
-    Raises:
-        TypeError: if the model has no `predict` or is one of users, and if `test` does not hold sequences.
-        ValueError: for invalid sequences or ones too short, for predictions of different lengths, and for NaN, naming
-            the sequence.
-    """
-    check_of_sequences(model, test, held_out)
-    blocks = _own_blocks if has_own_predict(model, ImplicitSequenceModel) else _predict_blocks
-    yield from blocks(model, test, held_out, REPRESENTED if at_once is None else at_once)
 
 
 def scoring_bytes(model: Any, test: Sequences, at_once: int) -> tuple[int, int]:
@@ -73,7 +49,12 @@ def ranked_tables(scorer: Scorer, device: torch.device) -> tuple[Tensor, Tensor]
 
 
 def check_of_sequences(model: Any, test: Any, held_out: int) -> None:
-    """Raise unless the model can be asked about the sequences. Arguments and errors as in `score_blocks`."""
+    """Raise unless the model can be asked about the sequences, with so many items at the end held out.
+
+    Raises:
+        TypeError: if the model has no `predict` or is one of users, and if `test` does not hold sequences.
+        ValueError: for invalid sequences or ones too short.
+    """
     instead = "use mrr_score or precision_recall_score"
     if isinstance(model, FactorizationModel):
         raise TypeError(f"model must be one of sequences, got {type(model).__name__}, which predicts users: {instead}")
@@ -95,7 +76,7 @@ def own_states(
     Args:
         model: a fitted model whose `predict` is ours.
         scorer: of the model.
-        test: as in `score_blocks`, and so are the others:
+        test: the sequences (N, L).
         held_out: how many items at the end the model does not see.
         at_once: how many sequences become final states at a time.
 
@@ -134,13 +115,21 @@ def score_buffer(model: ImplicitSequenceModel, at_once: int) -> Tensor:
     return torch.empty(rows_in_block(4 * model._num_items, at_once), model._num_items, device=model.device)
 
 
-def _own_blocks(model: ImplicitSequenceModel, test: Sequences, held_out: int, at_once: int) -> Blocks:
-    scorer, buffer = model._scorer(), score_buffer(model, at_once)
-    for first, rows, states in own_states(model, scorer, test, held_out, at_once):
-        yield from scores_after(scorer, first, rows, states, buffer)
+def predicted_blocks(model: Any, test: Sequences, held_out: int, at_once: int) -> Blocks:
+    """Ask anyone's model for the scores of all items after each sequence without its last items.
 
+    Args:
+        model: anything with `predict(sequence)`, which gives one score per item.
+        test: the sequences (N, L).
+        held_out: how many items at the end the model does not see.
+        at_once: how many sequences are predicted at a time, at most.
 
-def _predict_blocks(model: Any, test: Sequences, held_out: int, at_once: int) -> Blocks:
+    Yields:
+        Some of the sequences, in order, whole, (S, L), and their scores (S, num_items), float32 or float64.
+
+    Raises:
+        ValueError: for predictions of different lengths, and for NaN, naming the sequence.
+    """
     num_items, done = None, 0
     for rows in _rows(test, min(PREDICTED, at_once)):
         predictions = []

@@ -21,6 +21,7 @@ from spotfast import backends
 
 PACKAGES = ("spotfast", "torch", "numpy", "scipy", "numba")
 MOST_NOISE = 0.05  # above this, a ratio cannot be judged
+PAUSE = 0.02  # seconds
 IDLE_LOAD = 0.5  # above this load average before the start, other processes are likely to disturb
 
 
@@ -98,6 +99,9 @@ def seconds(name: str, spotfast: Sequence[float], limit: float) -> Case:
 def alternate(candidates: Sequence[Callable[[], Any]], repetitions: int) -> list[list[float]]:
     """Time candidates in turn, A B A B ..., so that a change of the machine's speed meets all of them.
 
+    There is a pause before each: threads of OpenMP spin for some milliseconds after their last work, and would take a
+    core from the next candidate.
+
     Args:
         candidates: functions without arguments, already warm: compiled, their data loaded.
         repetitions: how often each is timed.
@@ -108,6 +112,7 @@ def alternate(candidates: Sequence[Callable[[], Any]], repetitions: int) -> list
     times: list[list[float]] = [[] for _ in candidates]
     for _ in range(repetitions):
         for candidate, taken in zip(candidates, times, strict=True):
+            time.sleep(PAUSE)
             started = time.perf_counter()
             result = candidate()
             taken.append(time.perf_counter() - started)

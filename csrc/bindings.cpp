@@ -18,6 +18,7 @@
 #include "ranks.h"
 #include "row_update.h"
 #include "scores.h"
+#include "sequence_loss.h"
 #include "topk.h"
 #include "windows.h"
 
@@ -282,6 +283,55 @@ py::tuple py_mixture_gradients(const Array<float>& states, const Array<float>& v
     return py::make_tuple(state_gradients, vector_gradients);
 }
 
+// Of shape (B, L, D), D contiguous.
+StatesView states_view(const py::array_t<float>& states) {
+    const auto stride = [&](int axis) { return states.strides(axis) / static_cast<int64_t>(sizeof(float)); };
+    return {states.data(), states.shape(0), states.shape(1), states.shape(2), stride(0), stride(1)};
+}
+
+py::tuple py_sequence_loss(const py::array_t<float>& states, const Array<float>& vectors, const Array<float>& biases,
+                           const Array<int64_t>& positives, const Array<int64_t>& negatives, const Array<float>& mask,
+                           Loss loss, int threads) {
+    const StatesView view = states_view(states);
+    const VectorsView items{vectors.data(), biases.data(), vectors.shape(0)};
+    const CandidatesView candidates{positives.data(), negatives.data(), negatives.shape(2)};
+    Array<int64_t> chosen({view.sequences, view.length});
+    Array<float> coefficients({int64_t{2}, view.sequences, view.length});
+    const float* mask_data = mask.data();
+    int64_t* chosen_data = chosen.mutable_data();
+    float* coefficient_data = coefficients.mutable_data();
+    MeanLoss result;
+    {
+        py::gil_scoped_release release;
+        result = sequence_loss(view, items, candidates, mask_data, loss, threads, chosen_data, coefficient_data);
+    }
+    return py::make_tuple(result.mean, chosen, coefficients, result.total);
+}
+
+// With `summed`, gradients of whole tables; else of the rows that were read.
+py::tuple py_sequence_gradients(const py::array_t<float>& states, const Array<float>& vectors,
+                                const Array<int64_t>& positives, const Array<int64_t>& chosen,
+                                const Array<float>& coefficients, float scale, bool summed, int threads) {
+    const StatesView view = states_view(states);
+    const VectorsView items{vectors.data(), nullptr, vectors.shape(0)};
+    const ScoreGradients scores{positives.data(), chosen.data(), coefficients.data(), scale};
+    Array<float> of_states({view.sequences, view.length, view.dim});
+    const int64_t rows = summed ? items.rows : 2 * view.sequences * view.length;
+    Array<float> of_vectors({rows, view.dim}), of_biases({rows, int64_t{1}});
+    float *state_data = of_states.mutable_data(), *vector_data = of_vectors.mutable_data();
+    float* bias_data = of_biases.mutable_data();
+    {
+        py::gil_scoped_release release;
+        state_gradients(view, items, scores, threads, state_data);
+        if (summed) {
+            table_gradients(view, scores, rows, threads, vector_data, bias_data);
+        } else {
+            row_gradients(view, scores, threads, vector_data, bias_data);
+        }
+    }
+    return py::make_tuple(of_states, of_vectors, of_biases);
+}
+
 // The states that an update rule does not keep are None.
 using OptionalState = std::optional<Array<float>>;
 using TableArrays = std::tuple<Array<float>, Array<float>, OptionalState, OptionalState, OptionalState, OptionalState>;
@@ -512,6 +562,12 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
           py::arg("threads"));
     m.def("mixture_gradients", &py_mixture_gradients, py::arg("states").noconvert(), py::arg("vectors").noconvert(),
           py::arg("score_gradients").noconvert(), py::arg("threads"));
+    m.def("sequence_loss", &py_sequence_loss, py::arg("states").noconvert(), py::arg("vectors").noconvert(),
+          py::arg("biases").noconvert(), py::arg("positives").noconvert(), py::arg("negatives").noconvert(),
+          py::arg("mask").noconvert(), py::arg("loss"), py::arg("threads"));
+    m.def("sequence_gradients", &py_sequence_gradients, py::arg("states").noconvert(), py::arg("vectors").noconvert(),
+          py::arg("positives").noconvert(), py::arg("chosen").noconvert(), py::arg("coefficients").noconvert(),
+          py::arg("scale"), py::arg("summed"), py::arg("threads"));
     def_training(m);
     def_row_update(m);
 }

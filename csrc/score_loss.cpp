@@ -65,6 +65,12 @@ float logistic(const float* scores, float rating, float* gradients) {
 
 }  // namespace
 
+int64_t highest_of(const float* scores, int64_t count) {
+    return std::max_element(scores, scores + count,
+                            [](float a, float b) { return a < b || (std::isnan(b) && !std::isnan(a)); }) -
+           scores;
+}
+
 void score_loss(Loss loss, const ScoredSamples& samples) {
     switch (loss) {
         case Loss::pointwise:
@@ -76,15 +82,13 @@ void score_loss(Loss loss, const ScoredSamples& samples) {
         case Loss::adaptive_hinge: {
             const int64_t candidates = samples.candidates;
             return each(samples, [candidates](const float* scores, float, float* gradients) {
-                const float* highest = std::max_element(scores + 1, scores + candidates, [](float a, float b) {
-                    return a < b || (std::isnan(b) && !std::isnan(a));  // a NaN is the highest: it must not vanish
-                });
+                const int64_t highest = 1 + highest_of(scores + 1, candidates - 1);
                 std::fill(gradients, gradients + candidates, 0.0f);
-                const float pair[2] = {scores[0], *highest};
+                const float pair[2] = {scores[0], scores[highest]};
                 float pair_gradients[2];
                 const float value = hinge(pair, 0.0f, pair_gradients);
                 gradients[0] = pair_gradients[0];
-                gradients[highest - scores] = pair_gradients[1];
+                gradients[highest] = pair_gradients[1];
                 return value;
             });
         }

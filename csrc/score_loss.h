@@ -18,6 +18,9 @@ struct ScoredSamples {
     float* gradients;           // out: (count, candidates)
 };
 
+// The place of the highest of some scores, the first of equals. A NaN is the highest: it must not vanish.
+int64_t highest_of(const float* scores, int64_t count);
+
 // Where the loss has a kink, the gradient is that of torch's functions.
 void score_loss(Loss loss, const ScoredSamples& samples);
 

@@ -39,7 +39,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "factorization_epoch": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "pooling_epoch": {"cpu": ("native", "reference"), "cuda": ("reference",)},
     "mixture_scores": {"cpu": ("native", "reference"), "cuda": ("reference",)},
-    "sequence_loss": {"cpu": ("reference",), "cuda": ("triton", "reference")},
+    "sequence_loss": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "row_update": {"cpu": ("native", "reference"), "cuda": ("triton", "reference")},
     "windows": {"cpu": ("native", "reference")},
     "item_rows": {"cpu": ("native", "reference")},

@@ -16,10 +16,12 @@ from spotfast.sequence.implicit import NETWORKS, ImplicitSequenceModel
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet
 
 B, L, D, ITEMS = 3, 4, 5, 11
+native = pytest.mark.skipif(backends.missing("native", torch.device("cpu")) is not None, reason="no C++ extension")
 
 
-def inputs(loss, dtype=torch.float64, slots=3):
+def inputs(loss, dtype=torch.float64, slots=3, shape=(B, D, L)):
     slots = slots if loss == "adaptive_hinge" else 1
+    B, D, L = shape
     generator = torch.Generator().manual_seed(0)
     floats = [
         torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
@@ -59,6 +61,73 @@ def test_the_formula(loss, weighted):
 def test_derivatives(loss):
     floats, others = inputs(loss)
     assert torch.autograd.gradcheck(lambda *leaves: sequence_loss(*leaves, *others, loss), floats)
+
+
+def value_and_gradients(backend, loss, floats, others, sparse=False):
+    value = sequence_loss(*floats, *others, loss, sparse=sparse, backend=backend)
+    gradients = torch.autograd.grad(value, floats, torch.tensor(0.7))
+    return value, *(gradient.to_dense() if gradient.is_sparse else gradient for gradient in gradients)
+
+
+@native
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 4), (40, 33, 50)])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_native_is_the_reference(loss, shape, sparse, isa):
+    """Whatever lies in memory as it does for recurrent networks, for convolutions, or for weights."""
+    for contiguous in (False, True):
+        for weighted in (False, True):
+            floats, (positives, negatives, mask) = inputs(loss, torch.float32, shape=shape)
+            if contiguous:
+                floats[0] = floats[0].detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+            if weighted:
+                mask = mask * torch.rand(mask.shape)
+            others = positives.int(), negatives, mask
+            found = value_and_gradients("native", loss, floats, others, sparse)
+            expected = value_and_gradients("reference", loss, floats, others)
+            for one, two in zip(found, expected, strict=True):
+                torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+@native
+@pytest.mark.parametrize("sparse", [False, True])
+def test_native_gives_the_same_bits_with_any_number_of_threads(sparse, set_threads, isa):
+    floats, others = inputs("adaptive_hinge", torch.float32, shape=(90, 9, 50))
+    found = []
+    for threads in (1, 2, 3, 7):
+        set_threads(threads)
+        found.append(value_and_gradients("native", "adaptive_hinge", floats, others, sparse))
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.equal(one, two)
+
+
+@native
+def test_native_reads_nothing_where_the_mask_is_0():
+    floats, (positives, negatives, mask) = inputs("adaptive_hinge", torch.float32)
+    floats[0].data.masked_fill_(~mask.unsqueeze(1), torch.nan)
+    positives[positives == 1], negatives[negatives == 1] = 2, 2
+    positives[~mask], negatives[:, ~mask] = 1, 1
+    floats[1].data[1] = torch.nan
+    for result in value_and_gradients("native", "adaptive_hinge", floats, (positives, negatives, mask)):
+        assert result.isfinite().all()
+
+
+@native
+def test_a_nan_does_not_vanish():
+    floats, others = inputs("adaptive_hinge", torch.float32)
+    floats[1].data[others[1][1][others[2]]] = torch.nan  # of negatives that may not be the highest
+    assert sequence_loss(*floats, *others, "adaptive_hinge", backend="native").isnan()
+
+
+@native
+@pytest.mark.parametrize("name", ["positives", "negatives"])
+@pytest.mark.parametrize("wrong", [-1, ITEMS])
+def test_native_names_an_id_out_of_range(name, wrong):
+    floats, (positives, negatives, mask) = inputs("bpr", torch.float32)
+    {"positives": positives, "negatives": negatives}[name].view(-1)[-1] = wrong
+    with pytest.raises(IndexError, match=rf"{name} must be in \[0, 11\), got {wrong}"):
+        sequence_loss(*floats, positives, negatives, mask, "bpr")
 
 
 @pytest.mark.parametrize("rows_dtype", [torch.float32, torch.bfloat16])
@@ -154,22 +223,14 @@ def test_trains_the_built_in_networks(kind, loss, sparse):
         torch.testing.assert_close(trained, expected, rtol=1e-3, atol=1e-4)
 
 
+@native
 @pytest.mark.parametrize("representation", ["pooling", "lstm", "cnn", "mixture"])
-def test_models_take_the_operation_where_there_are_kernels(data, representation, monkeypatch):
-    """On this device there are none: told otherwise, models train by it, in its reference."""
-    choose = backends.choose
-
-    def told(operation, device="cpu", backend="auto"):
-        return "triton" if (operation, backend) == ("sequence_loss", "auto") else choose(operation, device, backend)
-
+def test_models_train_by_the_operation(data, representation, monkeypatch):
     calls = []
-    monkeypatch.setattr(backends, "choose", told)
     monkeypatch.setattr(
         batch_loss,
         "sequence_loss",
-        lambda *arguments, **keywords: (
-            calls.append(1) or sequence_loss(*arguments, **{**keywords, "backend": "reference"})
-        ),
+        lambda *arguments, **keywords: calls.append(1) or sequence_loss(*arguments, **keywords),
     )
     net = NETWORKS[representation](ITEMS, D)
     sgd = {"optimizer_func": lambda parameters: torch.optim.SGD(list(parameters), lr=1.0, nesterov=True, momentum=0.9)}
@@ -246,7 +307,12 @@ def test_networks_whose_scores_are_their_own(make):
             RuntimeError,
             "mask must be on the device of states, cpu, got meta",
         ),
-        ({"backend": "native"}, ValueError, "backend must be one of"),
+        ({"backend": "numba"}, ValueError, "backend must be one of"),
+        (
+            {"backend": "native"},
+            RuntimeError,
+            "backend 'native' cannot run sequence_loss: states is torch.float64, not",
+        ),
         ({"backend": "triton"}, RuntimeError, "backend 'triton' cannot run sequence_loss: states is torch.float64"),
         ({"positives": torch.full((B, L), ITEMS)}, IndexError, "index out of range"),
     ],

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from spotfast import backends, validation
+from spotfast.ops import native_sequence_loss
 from spotfast.ops.table_gradients import table_gradient
 from spotfast.reference import sequence_loss as reference
 
 LOSSES = ("pointwise", "bpr", "hinge", "adaptive_hinge")
-KERNEL_DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = {"native": (torch.float32,), "triton": (torch.float32, torch.bfloat16)}  # of states and tables
 
 
 def sequence_loss(
@@ -32,26 +33,26 @@ def sequence_loss(
         score(b, t, i) = states[b, :, t] . item_vectors[i] + item_biases[i]
         loss = sum over b, t of mask[b, t] * l(score of the positive, scores of the negatives) / sum(mask)
 
-    with l as in `spotfast.losses`; 0 for an empty mask. Can be differentiated, once by the kernels, in the states and
-    in both tables. No tensor has both axes n and D: the negatives of a step are read one after the other, and only
-    the highest of several has a gradient. Steps where the mask is 0 are not read by the kernels.
+    with l as in `spotfast.losses`; 0 for an empty mask. Can be differentiated, once but for the reference, in the
+    states and in both tables. No tensor has both axes n and D: the negatives of a step are read one after the other,
+    and only the highest of several has a gradient. Where the mask is 0, only the reference reads states and tables.
 
     Sums are in float32, in a fixed order: same inputs, same bits. Mixtures of tastes score by another formula, that of
     `spotfast.ops.mixture_scores`: their losses are computed from these scores, by `spotfast.losses`.
 
     Args:
-        states: float tensor of shape (B, D, L), users before each step, with B, D and L at least 1. The kernels take
-            it as built-in networks return it; where D is not contiguous in memory, as in `CNNNet`, they copy it.
+        states: float tensor of shape (B, D, L), users before each step, with B, D and L at least 1. It is taken as
+            built-in networks return it; where D is not contiguous in memory, as in `CNNNet`, it is copied.
         item_vectors: float tensor of shape (I, D).
         item_biases: float tensor of shape (I, 1).
         positives: int64 or int32 tensor of shape (B, L), values in [0, I).
         negatives: int64 or int32 tensor of shape (n, B, L), n at least 1, and 1 but for adaptive hinge; values in
-            [0, I). On the CPU, ids out of range raise an IndexError. The kernels do not check them, which would make
-            every step wait for the device.
+            [0, I). On the CPU, ids out of range raise an IndexError. Kernels do not check them, which would make every
+            step wait for the device.
         mask: bool, int or float tensor of shape (B, L), values at least 0.
         loss: "pointwise", "bpr", "hinge" or "adaptive_hinge".
         sparse: whether gradients of the tables are sparse, not coalesced, as those of `torch.nn.Embedding`.
-        backend: "auto", "triton" (for float32 and bfloat16) or "reference".
+        backend: "auto", "native" (for float32), "triton" (for float32 and bfloat16) or "reference".
 
     Returns:
         A scalar tensor: float32, or float64 for such states.
@@ -59,7 +60,7 @@ def sequence_loss(
     Raises:
         ValueError: for an unknown loss, and for shapes that do not fit each other, naming the argument.
         TypeError: for tensors of other dtypes.
-        RuntimeError: for tensors on several devices, and for backend "triton" where it cannot run.
+        RuntimeError: for tensors on several devices, and for a backend that cannot run.
 
     Example:
         >>> ids = torch.ones(1, 2, dtype=torch.int64)
@@ -72,15 +73,18 @@ def sequence_loss(
     ids = {"positives": positives, "negatives": negatives}
     _check_shapes({**tensors, **ids, "mask": mask}, loss)
     _check_kinds(tensors, ids, mask)
-    unfit = next((f"{name} is {t.dtype}" for name, t in tensors.items() if t.dtype not in KERNEL_DTYPES), None)
-    if unfit is not None and backend == "triton":
-        raise RuntimeError(f"backend 'triton' cannot run sequence_loss: {unfit}, not float32 or bfloat16")
-    if backends.choose("sequence_loss", states.device, backend) == "triton" and unfit is None:
+    unfit = _unfit(tensors, backend)
+    if unfit is not None:
+        raise RuntimeError(f"backend {backend!r} cannot run sequence_loss: {unfit}")
+    engine = backends.choose("sequence_loss", states.device, backend)
+    if engine != "reference" and _unfit(tensors, engine) is None:
         steps = states.transpose(1, 2)
         if steps.stride(2) != 1:
             steps = steps.contiguous()
+        inputs = (steps, item_vectors, item_biases, positives, negatives, mask)
+        if engine == "native":
+            return native_sequence_loss.sequence_loss(*inputs, loss, sparse)
         with backends.FallingBack("sequence_loss", backend):
-            inputs = (steps, item_vectors, item_biases, positives, negatives, mask)
             value: Tensor = _sequence_loss(*inputs, loss, sparse, backend)[0]
             return value
     return reference.sequence_loss(states, item_vectors, item_biases, positives, negatives, mask, loss, sparse=sparse)
@@ -106,6 +110,16 @@ def _check_shapes(tensors: dict[str, Tensor], loss: str) -> None:
     for name, shape in expected.items():
         if tensors[name].shape != shape:
             raise ValueError(f"{name} must be of shape {shape}, got {tuple(tensors[name].shape)}")
+
+
+def _unfit(floats: dict[str, Tensor], engine: str) -> str | None:
+    """Return why an engine cannot take such tensors, or None."""
+    dtypes = DTYPES.get(engine)
+    if dtypes is None:
+        return None
+    allowed = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    wrong = ((name, tensor.dtype) for name, tensor in floats.items() if tensor.dtype not in dtypes)
+    return next((f"{name} is {dtype}, not {allowed}" for name, dtype in wrong), None)
 
 
 def _check_kinds(floats: dict[str, Tensor], ids: dict[str, Tensor], mask: Tensor) -> None:

@@ -30,7 +30,12 @@ def table_gradient(rows: Tensor, ids: Tensor, length: int, dtype: torch.dtype, s
     if ids.device.type != "cpu":
         ids = ids.clamp(0, length - 1)
     if sparse:
-        values = rows.reshape(-1, rows.shape[-1]).to(dtype)
-        shape = (length, values.shape[1])
-        return torch.sparse_coo_tensor(ids.reshape(1, -1).long(), values, shape, check_invariants=False)
+        return sparse_gradient(rows.to(dtype), ids, length)
     return torch.ops.aten.embedding_dense_backward(rows, ids, length, -1, False).to(dtype)
+
+
+def sparse_gradient(rows: Tensor, ids: Tensor, length: int) -> Tensor:
+    """Return one row per lookup of a table of `length`, not coalesced: (..., D) and (...), as in `table_gradient`."""
+    values = rows.reshape(-1, rows.shape[-1])
+    shape = (length, values.shape[1])
+    return torch.sparse_coo_tensor(ids.reshape(1, -1).long(), values, shape, check_invariants=False)

@@ -1,4 +1,4 @@
-"""The loss of a batch of sequences: from the scores of any network; or by one operation, where there are kernels."""
+"""The loss of a batch of sequences: from the scores of any network; or by one operation, where it is fast."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_batch_loss(net: nn.Module, loss: str, device: torch.device) -> BatchLos
         device: the network's.
     """
     tables = tables_of(net)
-    if tables is not None and backends.choose("sequence_loss", device) == "triton":
+    if tables is not None and backends.choose("sequence_loss", device) != "reference":
         assert isinstance(net, SequenceNet)
         return partial(loss_in_one, net, tables, loss)
     return partial(loss_from_scores, net, loss)

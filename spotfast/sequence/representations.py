@@ -218,8 +218,11 @@ class MixtureLSTMNet(LSTMNet):
 
     def _project(self, outputs: Tensor) -> Tensor:
         """Map outputs (B, D, L) of the LSTM to tastes and attentions (B, 2M, D, L)."""
-        # The convolution as a product of matrices: its result lies in memory as `_affinity` reads it.
-        projected = F.linear(outputs.transpose(1, 2), self.projection.weight.squeeze(-1), self.projection.bias)
+        # The convolution as a product of matrices, of one block of memory: its result lies as `_affinity` reads it, and
+        # the bias is added on the way.
+        projected = F.linear(
+            outputs.transpose(1, 2).contiguous(), self.projection.weight.squeeze(-1), self.projection.bias
+        )
         return projected.view(*projected.shape[:2], 2 * self.num_mixtures, self.embedding_dim).permute(0, 2, 3, 1)
 
     def _affinity(self, user_representations: Tensor, vectors: Tensor) -> Tensor:

@@ -52,12 +52,13 @@ class ZeroEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Look up values (..., embedding_dim) of ids (...), as `torch.nn.Embedding` does."""
+        weight = self.weight
         special = self.sparse or self.scale_grad_by_freq or self.max_norm is not None
-        if special or self.embedding_dim != 1 or self.weight.device.type != "cpu":
+        if special or self.embedding_dim != 1 or weight.device.type != "cpu":
             return super().forward(input)
         # On the CPU, the gradient of a column takes a twentieth of the time of torch's way for rows. (On a GPU,
         # it would be summed in any order.)
-        values = self.weight.reshape(-1).index_select(0, input.reshape(-1)).view(*input.shape, 1)
+        values = weight.squeeze(1).index_select(0, input.flatten()).view(*input.shape, 1)
         if self.padding_idx is None:
             return values
         return torch.where(input.eq(self.padding_idx).unsqueeze(-1), values.detach(), values)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from spotfast import hooks
 from spotfast.factorization.representations import BilinearNet
-from spotfast.network_errors import explained
+from spotfast.network_errors import explain
 
 
 def is_plain_bilinear(net: nn.Module) -> bool:
@@ -20,15 +20,18 @@ def pair_scores(net: nn.Module, users: Tensor, items: Tensor) -> Tensor:
     Raises:
         ValueError: if the network does not give one score per pair.
     """
-    with explained("forward", user_ids=users, item_ids=items):
+    try:
         scores = net(users, items)
-    if not isinstance(scores, Tensor) or scores.numel() != len(users):
+    except Exception as error:
+        explain(error, "forward", user_ids=users, item_ids=items)
+        raise
+    if not isinstance(scores, Tensor) or scores.numel() != users.numel():
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(f"representation must return scores of shape ({len(users)},), got {got}")
     return scores if scores.ndim == 1 else scores.reshape(len(users))
 
 
-def candidate_scores(net: nn.Module, users: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+def candidate_scores(net: nn.Module, users: Tensor, candidates: Tensor) -> tuple[Tensor, ...]:
     """Score a positive and n negatives per user.
 
     Args:
@@ -37,11 +40,11 @@ def candidate_scores(net: nn.Module, users: Tensor, candidates: Tensor) -> tuple
         candidates: int64 tensor of shape (B, 1 + n), the positive in the first column.
 
     Returns:
-        Scores of the positives (B,) and of the negatives (n, B).
+        Scores (B,) of each column of the candidates.
     """
     if isinstance(net, BilinearNet) and is_plain_bilinear(net):
-        scores = net.score_candidates(users, candidates)
-        return scores[:, 0], scores[:, 1:].T
+        return net.score_candidates(users, candidates).unbind(1)  # not slices, whose gradients are added up
     slots = candidates.shape[1] - 1
     negatives = candidates[:, 1:].T.reshape(-1)  # slot by slot, so that the users repeat as a whole
-    return pair_scores(net, users, candidates[:, 0]), pair_scores(net, users.repeat(slots), negatives).view(slots, -1)
+    positive = pair_scores(net, users, candidates[:, 0])
+    return positive, *pair_scores(net, users.repeat(slots), negatives).view(slots, -1).unbind(0)

@@ -78,8 +78,8 @@ class BilinearNet(nn.Module):
         if item_ids.device.type == ONE_KERNEL:
             return self.score_candidates(user_ids, item_ids.unsqueeze(1)).squeeze(1)
         # Elsewhere, what a column more takes of views is a tenth of a small step.
-        products = (self.user_vectors(user_ids) * self.item_vectors(item_ids)).sum(-1)
-        return products + self.user_biases(user_ids).view(-1) + self.item_biases(item_ids).view(-1)
+        products = (self.user_vectors(user_ids) * self.item_vectors(item_ids)).sum(-1, keepdim=True)
+        return (products + _as_rows(self.user_biases(user_ids)) + _as_rows(self.item_biases(item_ids))).squeeze(1)
 
     def score_candidates(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Score several items per user, reading each table once: half the gradients of one call per column.
@@ -91,19 +91,20 @@ class BilinearNet(nn.Module):
         Returns:
             float tensor of shape (B, C).
         """
-        layers = self.user_embeddings, self.user_biases, self.item_embeddings, self.item_biases
         # Ids first: on the CPU, a look at every layer would take a hundredth of a small step.
-        tables = _plain_tables(*layers) if user_ids.device.type == ONE_KERNEL else []
-        if len(tables) == len(layers) and user_ids.shape == item_ids.shape[:1]:
-            user_vectors, user_biases, item_vectors, item_biases = (table.weight for table in tables)
-            sparse = tables[0].sparse
-            return bilinear(user_vectors, user_biases, item_vectors, item_biases, user_ids, item_ids, sparse=sparse)
+        if user_ids.device.type == ONE_KERNEL and user_ids.shape == item_ids.shape[:1]:
+            layers = self.user_embeddings, self.user_biases, self.item_embeddings, self.item_biases
+            tables = _plain_tables(*layers)
+            if len(tables) == len(layers):
+                user_vectors, user_biases, item_vectors, item_biases = (table.weight for table in tables)
+                sparse = tables[0].sparse
+                return bilinear(user_vectors, user_biases, item_vectors, item_biases, user_ids, item_ids, sparse=sparse)
         users, candidates = item_ids.shape
         flat_items = item_ids.reshape(-1)
         user_vectors = self.user_vectors(user_ids).unsqueeze(1)  # [B, 1, D]
         item_vectors = self.item_vectors(flat_items).view(users, candidates, -1)  # [B, C, D]
         item_biases = self.item_biases(flat_items).view(users, candidates)
-        return (user_vectors * item_vectors).sum(-1) + self.user_biases(user_ids).view(-1, 1) + item_biases
+        return (user_vectors * item_vectors).sum(-1) + _as_rows(self.user_biases(user_ids)) + item_biases
 
     def user_vectors(self, user_ids: Tensor) -> Tensor:
         """Vectors (B, D) of users (B,), whatever the layer."""

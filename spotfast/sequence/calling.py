@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spotfast import hooks
-from spotfast.network_errors import explained
+from spotfast.network_errors import explain
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 
 BUILT_IN = (PoolNet, LSTMNet, CNNNet, MixtureLSTMNet)
@@ -26,8 +26,11 @@ def represent(net: nn.Module, sequences: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: naming the output that does not have one row per sequence.
     """
-    with explained("user_representation", sequences=sequences):
+    try:
         represented: Any = net.user_representation(sequences)  # type: ignore[operator]
+    except Exception as error:
+        explain(error, "user_representation", sequences=sequences)
+        raise
     if not isinstance(represented, tuple | list) or len(represented) != 2:
         raise ValueError(
             f"representation must return a pair (states, final) from user_representation, got {_kind(represented)}"
@@ -47,8 +50,11 @@ def target_scores(net: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: if the network does not give one score per target. Dimensions of size one may be missing.
     """
-    with explained("forward", states=states, targets=targets):
+    try:
         scores: Any = net(states, targets)
+    except Exception as error:
+        explain(error, "forward", states=states, targets=targets)
+        raise
     if not isinstance(scores, Tensor) or scores.squeeze().shape != targets.squeeze().shape:
         raise ValueError(f"representation must return scores of shape {tuple(targets.shape)}, got {_kind(scores)}")
     return scores.reshape(targets.shape)

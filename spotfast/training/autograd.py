@@ -66,6 +66,7 @@ class AutogradEngine:
         self.count = task.count
         self._net = net
         self._optimizer = optimizer
+        self._clear_gradients = _clearing_of(optimizer)
         self._task = task
         self._batch_size = batch_size
         self._chunk = max(1, positions_at_once // batch_size) * batch_size
@@ -92,11 +93,27 @@ class AutogradEngine:
         return losses
 
     def _step(self, batch: tuple[Tensor, ...]) -> Tensor:
-        self._optimizer.zero_grad()
+        self._clear_gradients()
         loss = self._task.loss(*batch)
         loss.backward()
         self._optimizer.step()
         return loss.detach()
+
+
+def _clearing_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Return what sets gradients to None: the optimizer's `zero_grad`, or what torch's own comes to.
+
+    The entry in a profile that torch's makes, too, takes a twenty-fifth of a small step.
+    """
+    if getattr(optimizer.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
+        return optimizer.zero_grad
+
+    def clear() -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    return clear
 
 
 def _gradient_bytes(net: torch.nn.Module) -> int:

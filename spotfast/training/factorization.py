@@ -92,7 +92,7 @@ class ImplicitTask(FactorizationTask):
 
     Args:
         sampling: where negatives come from.
-        score: scores positives (B,) and negatives (n, B), from users (B,) and candidates (B, 1 + n).
+        score: scores (B,) of each column of candidates, from users (B,) and candidates (B, 1 + n).
         loss: a function of (positive scores (B,), negative scores, weights). Negative scores are (B,), or (n, B) for
             `several` negatives.
         several: whether the loss takes several negatives per positive.
@@ -105,7 +105,7 @@ class ImplicitTask(FactorizationTask):
         device: torch.device,
         loss_name: str,
         sampling: NegativeSampling,
-        score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        score: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
         loss: Callable[..., Tensor],
         several: bool,
     ) -> None:
@@ -123,8 +123,8 @@ class ImplicitTask(FactorizationTask):
 
     def loss(self, users: Tensor, candidates: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean loss of a batch."""
-        positive, negatives = self._score(users, candidates)
-        return self._loss(positive, negatives if self._several else negatives[0], weights=weights)
+        positive, *negatives = self._score(users, candidates)
+        return self._loss(positive, torch.stack(negatives) if self._several else negatives[0], weights=weights)
 
 
 def _floats(name: str, values: Any, device: torch.device) -> Tensor | None:

@@ -41,6 +41,7 @@ class PoolingEpoch {
           states_(batch_size_ * length_ * width_, kPoison),
           input_gradients_(batch_size_ * length_ * width_, kPoison),
           scratch_(team_.size(), Scratch(length_, candidates_, width_)) {
+        for (auto& scratch : scratch_) scratch.terms.resize(ids_.size() + 1);
         for (size_t entry = 0; entry < step_of_.size(); ++entry) {
             step_of_[entry] = static_cast<int32_t>(entry / candidates_);
         }
@@ -76,16 +77,25 @@ class PoolingEpoch {
         const float *state, *input_gradient;
     };
 
+    // What a state's gradient is the sum of.
+    struct Scored {
+        float factor;
+        const float* vector;
+    };
+
     // Of the steps of one sequence that are not padding.
     struct Scratch {
         Scratch(int64_t length, int64_t candidates, int64_t width)
             : scores(length * candidates, kPoison),
               gradients(length * candidates, kPoison),
               losses(length, kPoison),
-              sum(width, kPoison) {}
+              sum(width, kPoison),
+              scored(candidates + 1) {}
         std::vector<float> scores, gradients, losses, sum;
         std::vector<int64_t> negatives;
-        std::vector<Term> terms;  // of one row
+        // Of one step, and of one row: one more than there can be, for loops that write before they know.
+        std::vector<Scored> scored;
+        std::vector<Term> terms;
     };
 
     void train(int64_t start, int64_t count, int active) {
@@ -161,10 +171,15 @@ class PoolingEpoch {
             std::copy_n(scratch.sum.data(), width_, input_gradients_.data() + (first + step) * width_);
             const int64_t entry = (first + step) * candidates_;
             const float share = 1.0f / static_cast<float>(steps + 1);
-            for (int64_t j = 0; j < candidates_; ++j) {
+            int64_t count = 0;
+            for (int64_t j = 0; j < candidates_;
+                 ++j) {  // no branch: which negatives have a gradient cannot be predicted
                 const float gradient = gradients_[entry + j] = scratch.gradients[steps * candidates_ + j];
-                if (gradient == 0) continue;
-                add_product(scratch.sum.data(), items_.blocks.weights(ids_[entry + j]), gradient * share, width_);
+                scratch.scored[count] = {gradient * share, items_.blocks.weights(ids_[entry + j])};
+                count += gradient != 0;
+            }
+            for (int64_t j = 0; j < count; ++j) {
+                add_product(scratch.sum.data(), scratch.scored[j].vector, scratch.scored[j].factor, width_);
             }
         }
     }
@@ -172,26 +187,26 @@ class PoolingEpoch {
     void update(uint32_t number, int member) {
         auto& terms = scratch_[member].terms;
         for (const auto& row : items_.rows.rows(member)) {
-            terms.clear();
-            items_.rows.each(number, row, [&](int64_t entry) {
+            int64_t count = 0;
+            items_.rows.each(number, row, [&](int64_t entry) {  // no branch here, either
                 const int64_t step = step_of_[entry];
                 const bool follows = entry == step * candidates_;  // then it is an input of later steps, too
-                if (gradients_[entry] == 0 && !follows) return;
-                terms.push_back(
-                    {gradients_[entry], &states_[step * width_], follows ? &input_gradients_[step * width_] : nullptr});
+                terms[count] = {gradients_[entry], &states_[step * width_],
+                                follows ? &input_gradients_[step * width_] : nullptr};
+                count += (gradients_[entry] != 0) | follows;
             });
-            if (terms.empty() && !Rule::kMovesOnZero) continue;
+            if (count == 0 && !Rule::kMovesOnZero) continue;
             items_.update(row.row, rule_, [&](auto lanes, int64_t offset) {
                 using V = decltype(lanes);
                 V sum = V::all(0.0f);
-                for (const Term& term : terms) {
-                    const V factor = V::all(term.factor);
+                for (auto term = terms.begin(); term < terms.begin() + count; ++term) {
+                    const V factor = V::all(term->factor);
                     if (is_bias<V>(offset)) {
                         sum = sum + factor;
                         continue;
                     }
-                    sum = multiply_add(factor, V::load(term.state + offset), sum);
-                    if (term.input_gradient != nullptr) sum = sum + V::load(term.input_gradient + offset);
+                    sum = multiply_add(factor, V::load(term->state + offset), sum);
+                    if (term->input_gradient != nullptr) sum = sum + V::load(term->input_gradient + offset);
                 }
                 return sum;
             });

@@ -15,6 +15,7 @@ class BestNumbers {
         size_ = 0;
     }
 
+    bool empty() const { return size_ == 0; }
     bool full() const { return size_ == count_; }
 
     // The smallest of them; there must be one.

@@ -1,12 +1,16 @@
 // Sums of products of 16-bit integers, several side by side: one SIMD register of 32-bit sums.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
+
+#include "lanes.h"
 
 namespace spotfast {
 
@@ -24,6 +28,12 @@ struct PairLanes {
         return {_mm256_set1_epi32(bits)};
     }
     static PairLanes load(const int16_t* from) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))}; }
+    // The nearest integers of consecutive floats, which must have 16 bits.
+    static PairLanes rounded(Lanes first, Lanes second) {
+        const __m256i mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(first.value), _mm256_cvtps_epi32(second.value));
+        return {_mm256_permute4x64_epi64(mixed, 0xD8)};
+    }
+    void store(int16_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value); }
     void store(int32_t* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value); }
     // The same, but loaded once: compilers like to read it from memory again at each use.
     PairLanes in_register() const {
@@ -44,6 +54,14 @@ struct PairLanes {
     uint32_t bits() const { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(value))); }
 };
 
+// Makes rows of columns: pair j of rows[i] and pair i of rows[j] change places.
+inline void transpose(PairLanes (&rows)[PairLanes::kSize]) {
+    Lanes same_bits[PairLanes::kSize];
+    for (int i = 0; i < PairLanes::kSize; ++i) same_bits[i].value = _mm256_castsi256_ps(rows[i].value);
+    transpose(same_bits);
+    for (int i = 0; i < PairLanes::kSize; ++i) rows[i].value = _mm256_castps_si256(same_bits[i].value);
+}
+
 #else
 
 // Left to the compiler: SSE2 on x86-64, NEON on aarch64.
@@ -62,6 +80,16 @@ struct PairLanes {
         std::memcpy(lanes.value, from, sizeof lanes.value);
         return lanes;
     }
+    // The nearest integers of consecutive floats, which must have 16 bits.
+    static PairLanes rounded(Lanes first, Lanes second) {
+        int16_t numbers[2 * kSize];
+        for (int i = 0; i < kSize; ++i) {
+            numbers[i] = static_cast<int16_t>(std::lrint(first.value[i]));
+            numbers[kSize + i] = static_cast<int16_t>(std::lrint(second.value[i]));
+        }
+        return load(numbers);
+    }
+    void store(int16_t* to) const { std::memcpy(to, value, sizeof value); }
     void store(int32_t* to) const { std::memcpy(to, value, sizeof value); }
     PairLanes in_register() const { return *this; }
     // sums + the product of the first numbers + that of the second, in each lane; `this` and `other` hold pairs.
@@ -89,6 +117,13 @@ struct PairLanes {
         return bits;
     }
 };
+
+// Makes rows of columns: pair j of rows[i] and pair i of rows[j] change places.
+inline void transpose(PairLanes (&rows)[PairLanes::kSize]) {
+    for (int i = 0; i < PairLanes::kSize; ++i) {
+        for (int j = 0; j < i; ++j) std::swap(rows[i].value[j], rows[j].value[i]);
+    }
+}
 
 #endif
 

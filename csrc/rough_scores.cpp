@@ -2,89 +2,69 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace spotfast {
 
 namespace {
 
 constexpr int64_t kTileIntegers = 1 << 15;  // 64 KB
-constexpr double kLeast = 1e-30;            // vectors without a larger number become zeros
-constexpr double kRounding = 0.51;          // error of an integer: a half, and what float arithmetic adds to that
-constexpr double kEpsilon = 1.0 / (1 << 24);
-
-// The largest magnitude. Of finite floats, magnitudes are in the order of their bits without the sign.
-float largest(const float* values, int64_t count) {
-    int32_t most = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        int32_t bits;
-        std::memcpy(&bits, values + i, sizeof bits);
-        most = std::max(most, bits & 0x7fffffff);
-    }
-    float magnitude;
-    std::memcpy(&magnitude, &most, sizeof magnitude);
-    return magnitude;
-}
-
-void round_all(const float* values, int64_t count, float per_unit, int16_t* out) {
-    for (int64_t i = 0; i < count; ++i) {
-        const float scaled = values[i] * per_unit;
-        out[i] = static_cast<int16_t>(static_cast<int32_t>(scaled + (scaled < 0.0f ? -0.5f : 0.5f)));
-    }
-}
 
 }  // namespace
 
-RoughScale::RoughScale(const VectorsView& items, int64_t dim) : dim_(dim) {
-    const double most_vector = std::max<double>(largest(items.vectors, items.rows * dim), kLeast);
-    const double most_bias = items.biases == nullptr ? 0.0 : largest(items.biases, items.rows);
-    has_biases_ = most_bias > 0.0;
-    bias_weight_ = most_bias / most_vector;
-    width_ = (dim + has_biases_ + 1) / 2 * 2;
-    most_ = std::floor(std::min(32767.0, std::sqrt(2147483647.0 / std::max<double>(static_cast<double>(width_), 2.0))));
-    item_unit_ = most_vector / most_;
-}
-
-void RoughScale::round_item(const VectorsView& items, int64_t item, int16_t* out) const {
-    std::fill(out + dim_, out + width_, 0);
-    round_all(items.vectors + item * dim_, dim_, static_cast<float>(1.0 / item_unit_), out);
-    if (has_biases_) out[dim_] = static_cast<int16_t>(std::lrint(items.biases[item] / bias_weight_ / item_unit_));
-}
-
-int64_t RoughScale::round_user(const VectorsView& users, int64_t user, int16_t* out) const {
-    const float* vector = users.vectors + user * dim_;
-    const double unit = std::max({static_cast<double>(largest(vector, dim_)), bias_weight_, kLeast}) / most_;
-    std::fill(out + dim_, out + width_, 0);
-    round_all(vector, dim_, static_cast<float>(1.0 / unit), out);
-    if (has_biases_) out[dim_] = static_cast<int16_t>(std::lrint(bias_weight_ / unit));
-    double sum = 0.0;
-    for (int64_t d = 0; d < width_; ++d) sum += std::abs(out[d]);
-    // Of x y = (i + e) (j + f), where i and j are the integers and e and f at most kRounding: e y + f i is missing. The
-    // exact score is not exact either: each of its roundings adds a share of the sum of magnitudes.
-    const double most_sum = static_cast<double>(width_) * most_;
-    const double bias = users.biases == nullptr ? 0.0 : std::fabs(users.biases[user]) / unit / item_unit_;
-    const double magnitudes = (sum + kRounding * static_cast<double>(width_)) * most_ + bias;
-    const double error = kRounding * (most_sum + sum) + static_cast<double>(dim_ + 4) * kEpsilon * magnitudes;
-    return static_cast<int64_t>(std::min(std::ceil(error), 1e18));
-}
-
-RoughTile::RoughTile(const VectorsView& items, const RoughScale& scale, bool fused)
+RoughTile::RoughTile(const VectorsView& items, int64_t dim, const RoughScale& scale, bool fused)
     : items_(items),
+      dim_(dim),
       scale_(scale),
       fused_(fused),
       capacity_(std::max<int64_t>(kTileIntegers / std::max<int64_t>(scale.width(), 2) / kPanel, 1) * kPanel),
       packed_(capacity_ * scale.width()),
-      rounded_(scale.width()) {}
+      zeros_(dim) {}
 
 void RoughTile::pack(int64_t first, int64_t count, int64_t stride) {
-    const int64_t width = scale_.width();
     first_ = first;
     count_ = count;
     stride_ = stride;
-    for (int64_t i = 0; i < count; ++i) {
-        scale_.round_item(items_, first + i * stride, rounded_.data());
-        int16_t* packed = packed_.data() + i / kPanel * kPanel * width + i % kPanel * 2;
-        for (int64_t d = 0; d < width; d += 2) std::memcpy(packed + d * kPanel, &rounded_[d], 2 * sizeof(int16_t));
+    const double bias_factor = scale_.bias_factor();
+    const std::vector<int64_t>& outliers = scale_.outliers();
+    auto outlier = std::lower_bound(outliers.begin(), outliers.end(), first);
+    for (int64_t panel = 0; panel < count; panel += kPanel) {
+        const float* vectors[kPanel];
+        int16_t biases[kPanel] = {};
+        for (int lane = 0; lane < kPanel; ++lane) {
+            vectors[lane] = zeros_.data();
+            const int64_t item = first + (panel + lane) * stride;
+            while (outlier != outliers.end() && *outlier < item) ++outlier;
+            if (panel + lane >= count || (outlier != outliers.end() && *outlier == item)) continue;
+            vectors[lane] = items_.vectors + item * dim_;
+            if (bias_factor > 0.0) biases[lane] = static_cast<int16_t>(std::lrint(items_.biases[item] * bias_factor));
+        }
+        pack_panel(vectors, biases, &packed_[panel * scale_.width()]);
+    }
+}
+
+void RoughTile::pack_panel(const float* const* vectors, const int16_t* biases, int16_t* packed) const {
+    constexpr int kSize = PairLanes::kSize;
+    const float factor = scale_.item_factor();
+    const int64_t together = dim_ / (2 * kSize) * (2 * kSize);
+    for (int64_t d = 0; d < together; d += 2 * kSize) {
+        for (int lane = 0; lane < kPanel; lane += kSize) {
+            PairLanes block[kSize];
+            for (int i = 0; i < kSize; ++i) {
+                const float* from = vectors[lane + i] + d;
+                const Lanes all = Lanes::all(factor);
+                block[i] = PairLanes::rounded(Lanes::load(from) * all, Lanes::load(from + kSize) * all);
+            }
+            transpose(block);
+            for (int i = 0; i < kSize; ++i) block[i].store(packed + (d + 2 * i) * kPanel + 2 * lane);
+        }
+    }
+    std::fill(packed + together * kPanel, packed + scale_.width() * kPanel, int16_t{0});
+    for (int lane = 0; lane < kPanel; ++lane) {
+        const auto place = [&](int64_t d) { return d / 2 * 2 * kPanel + 2 * lane + d % 2; };
+        for (int64_t d = together; d < dim_; ++d) {
+            packed[place(d)] = static_cast<int16_t>(std::lrint(vectors[lane][d] * factor));
+        }
+        if (scale_.bias_factor() > 0.0) packed[place(dim_)] = biases[lane];
     }
 }
 

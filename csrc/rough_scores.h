@@ -1,7 +1,7 @@
 // Scores in whole numbers, with a bound on their error: they tell which few items are worth an exact score.
 //
 // Vectors are rounded to 16-bit integers: a SIMD register holds twice as many as floats, and adds their products in
-// pairs. An item's bias is one more dimension; a user's own bias is the same for all items, and left out.
+// pairs.
 #pragma once
 
 #include <cstdint>
@@ -9,31 +9,10 @@
 
 #include "pair_lanes.h"
 #include "pair_products.h"
+#include "rough_scale.h"
 #include "score_tiles.h"
 
 namespace spotfast {
-
-// How vectors of users and items become integers whose products add up to less than 2**31.
-class RoughScale {
-  public:
-    RoughScale(const VectorsView& items, int64_t dim);
-
-    // How many integers a vector becomes: an even number.
-    int64_t width() const { return width_; }
-
-    void round_item(const VectorsView& items, int64_t item, int16_t* out) const;
-
-    // Returns by how much a rough score of the user may be wrong, in its own unit: an item whose rough score is higher
-    // than another's by more than twice that has the higher exact score.
-    int64_t round_user(const VectorsView& users, int64_t user, int16_t* out) const;
-
-  private:
-    int64_t dim_, width_;
-    bool has_biases_;
-    double bias_weight_;  // an item's bias is divided by it, and a user's vector goes on with it
-    double most_;         // the largest integer
-    double item_unit_;    // what 1 stands for in an item's integers
-};
 
 // The integers of consecutive items, arranged such that scores of several items are computed side by side.
 class RoughTile {
@@ -41,7 +20,8 @@ class RoughTile {
     static constexpr int kUsers = 4;   // users that share the loads of a panel
     static constexpr int kPanel = 16;  // items side by side
 
-    RoughTile(const VectorsView& items, const RoughScale& scale, bool fused = FusedPairProducts::available());
+    RoughTile(const VectorsView& items, int64_t dim, const RoughScale& scale,
+              bool fused = FusedPairProducts::available());
 
     // How many items a tile holds: 64 KB, which stay in the second-level cache, or one panel.
     int64_t capacity() const { return capacity_; }
@@ -58,6 +38,8 @@ class RoughTile {
   private:
     static constexpr int kParts = kPanel / PairLanes::kSize;
 
+    void pack_panel(const float* const* vectors, const int16_t* biases, int16_t* packed) const;
+
     // Of a panel: the scores of each user, and a bit for each of them that is above the user's cut.
     struct Found {
         int32_t scores[kUsers][kPanel];
@@ -71,11 +53,12 @@ class RoughTile {
     int64_t next_panel_by(int64_t panel, const int16_t* users, const int32_t* cuts, Found& found) const;
 
     VectorsView items_;
+    int64_t dim_;
     RoughScale scale_;
     bool fused_;
     int64_t capacity_, first_ = 0, count_ = 0, stride_ = 1;
     std::vector<int16_t> packed_;  // [panel][pair of dimensions][item][2]
-    std::vector<int16_t> rounded_;
+    std::vector<float> zeros_;     // an item that has no rough scores
 };
 
 template <class Visit>

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
+
+#include "lanes.h"
 
 namespace spotfast {
 
@@ -15,15 +18,22 @@ struct KeyScale {
     static constexpr float kLevels = 65000.0f;   // between `low` and `high`; scores beyond share few keys
     static constexpr float kLowest = -32768.0f;  // also the key of NaN
     static constexpr float kHighest = 32767.0f;
+    static constexpr float kSpare = 200.0f;  // levels below `low`, and about as many above `high`
+    static constexpr float kLeastShare = 1.0f / 512;
 
     static constexpr int16_t kNone = -32768;  // below all others
 
-    float low, levels_per_unit;
+    float levels_per_unit, level_of_zero;
 
-    KeyScale(float low, float high) : low(low), levels_per_unit(kLevels / std::max(high - low, 1e-30f)) {}
+    // The span is never so small beside the numbers that rounding moves the levels by more than a few.
+    KeyScale(float low, float high) {
+        const float span = std::max({high - low, std::fabs(low) * kLeastShare, std::fabs(high) * kLeastShare, 1e-30f});
+        levels_per_unit = kLevels / span;
+        level_of_zero = kLowest + kSpare - low * levels_per_unit;
+    }
 
     int16_t key(float score) const {
-        const float level = (score - low) * levels_per_unit + (kLowest + 1.0f);
+        const float level = multiply_add(Single{score}, Single{levels_per_unit}, Single{level_of_zero}).value;
         const float from_lowest = level > kLowest ? level : kLowest;  // NaN is not above it
         return static_cast<int16_t>(from_lowest < kHighest ? from_lowest : kHighest);
     }
@@ -36,13 +46,12 @@ constexpr int64_t kKeyBlock = 32;
 inline void score_keys(const float* scores, int64_t count, const KeyScale& scale, int16_t* keys) {
     int64_t i = 0;
 #if defined(__AVX2__)  // compilers do this with three times as many instructions
-    const __m256 low = _mm256_set1_ps(scale.low), factor = _mm256_set1_ps(scale.levels_per_unit);
-    const __m256 lowest = _mm256_set1_ps(KeyScale::kLowest + 1.0f), highest = _mm256_set1_ps(KeyScale::kHighest);
+    const Lanes factor = Lanes::all(scale.levels_per_unit), of_zero = Lanes::all(scale.level_of_zero);
+    const __m256 highest = _mm256_set1_ps(KeyScale::kHighest);
     const auto wide_keys = [&](const float* from) {
-        const __m256 above_low = _mm256_sub_ps(_mm256_loadu_ps(from), low);
-        const __m256 levels = _mm256_add_ps(_mm256_mul_ps(above_low, factor), lowest);
+        const Lanes levels = multiply_add(Lanes::load(from), factor, of_zero);
         // NaN, and what is too low, becomes the lowest number of 32 bits, and the lowest of 16 bits when packed.
-        return _mm256_cvttps_epi32(_mm256_min_ps(highest, levels));
+        return _mm256_cvttps_epi32(_mm256_min_ps(highest, levels.value));
     };
     for (; i + 16 <= count; i += 16) {
         const __m256i packed = _mm256_packs_epi32(wide_keys(scores + i), wide_keys(scores + i + 8));

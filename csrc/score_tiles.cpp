@@ -5,7 +5,7 @@ namespace spotfast {
 namespace {
 
 constexpr int kPanel = 16;                // items side by side
-constexpr int64_t kTileFloats = 1 << 14;  // 64 KB
+constexpr int64_t kTileFloats = 1 << 15;  // 128 KB
 constexpr int kParts = kPanel / Lanes::kSize;
 
 }  // namespace

@@ -31,11 +31,11 @@ struct RowsView {
 class ItemTile {
   public:
     static constexpr int kUsers = Lanes::kSize == 8 ? 6 : 4;  // share the loads of a panel: as there are registers
-    static constexpr int64_t kMostItems = 512;                // of a tile
+    static constexpr int64_t kMostItems = 1024;               // of a tile
 
     ItemTile(const VectorsView& items, int64_t dim);
 
-    // How many items a tile holds: with 32 dimensions 64 KB, which stay in the second-level cache.
+    // How many items a tile holds: with 32 dimensions 128 KB, which stay in the second-level cache.
     int64_t capacity() const { return capacity_; }
 
     // Takes in the items first .. first + count - 1, at most `capacity()`.

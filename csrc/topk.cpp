@@ -27,6 +27,7 @@ struct Search {
     int64_t dim;
     RowsView excluded;
     int64_t k;
+    RoughScale scale;
 };
 
 // How many entries a user may hold who looks for so many.
@@ -61,13 +62,14 @@ bool better(const Entry& a, const Entry& b) { return a.score > b.score || (a.sco
 class Candidates {
   public:
     // Looks for the `wanted` best items. Those whose rough scores are not above `guess` are left out: see `prune`.
-    void begin(const Search& search, int64_t user, int64_t error, int64_t wanted, int32_t guess) {
+    void begin(const Search& search, int64_t user, const RoughUser& scale, int64_t wanted, int32_t guess) {
         user_ = user;
-        error_ = error;
+        scale_ = scale;
         wanted_ = wanted;
         room_ = room(search, wanted);
-        next_ = search.excluded.indptr[user];
-        find_next_excluded(search);
+        next_excluded_ = search.excluded.items + search.excluded.indptr[user];
+        next_outlier_ = search.scale.outliers().data();
+        find_next_skipped(search);
         cut_ = guess_ = guess;
         entries_.clear();
         if (is_short()) best_.begin(wanted);
@@ -76,23 +78,24 @@ class Candidates {
     // Items whose rough scores are not above it cannot be among the best, if the guess was right.
     int32_t cut() const { return cut_; }
 
-    // Takes in an item, unless it is excluded. Ids must ascend.
+    // Takes in an item found by its rough score, unless it is excluded, or an outlier. Ids must ascend.
     void add(const Search& search, int64_t item, int32_t rough) {
-        while (next_excluded_ < item) {
-            ++next_;
-            find_next_excluded(search);
+        while (next_skipped_ < item) {
+            next_excluded_ += next_excluded_ < excluded_end(search) && *next_excluded_ == next_skipped_;
+            next_outlier_ += next_outlier_ < outliers_end(search) && *next_outlier_ == next_skipped_;
+            find_next_skipped(search);
         }
-        if (next_excluded_ == item) return;
-        if (static_cast<int64_t>(entries_.size()) == room_) {
-            prune();
-            // Near-ties in plenty: of those, the exact scores decide, or pruning would not leave room.
-            if (2 * static_cast<int64_t>(entries_.size()) > room_) keep_best(search);
-        }
-        if (rough <= cut_) return;  // raised since the panel was scored
-        entries_.push_back({rough, 0.0f, item});
-        if (is_short()) {
-            best_.add(rough);
-            if (best_.full()) cut_ = std::max(cut_below(best_.least()), guess_);
+        if (next_skipped_ != item) take(search, item, rough);
+    }
+
+    // Takes in the outliers that are not excluded, by their exact scores.
+    void add_outliers(const Search& search) {
+        for (const int64_t item : search.scale.outliers()) {
+            const int64_t* row = search.excluded.items + search.excluded.indptr[user_];
+            if (std::binary_search(row, excluded_end(search), item)) continue;
+            float score;
+            pair_scores(search.users, search.items, search.dim, &user_, &item, 1, 1, &score);
+            take(search, item, scale_.of_exact(score));
         }
     }
 
@@ -117,9 +120,30 @@ class Candidates {
     }
 
   private:
-    void find_next_excluded(const Search& search) {
-        const int64_t end = search.excluded.indptr[user_ + 1];
-        next_excluded_ = next_ < end ? search.excluded.items[next_] : INT64_MAX;
+    const int64_t* excluded_end(const Search& search) const {
+        return search.excluded.items + search.excluded.indptr[user_ + 1];
+    }
+    static const int64_t* outliers_end(const Search& search) {
+        return search.scale.outliers().data() + search.scale.outliers().size();
+    }
+
+    void find_next_skipped(const Search& search) {
+        next_skipped_ = next_excluded_ < excluded_end(search) ? *next_excluded_ : INT64_MAX;
+        if (next_outlier_ < outliers_end(search)) next_skipped_ = std::min(next_skipped_, *next_outlier_);
+    }
+
+    void take(const Search& search, int64_t item, int32_t rough) {
+        if (static_cast<int64_t>(entries_.size()) == room_) {
+            prune();
+            // Near-ties in plenty: of those, the exact scores decide, or pruning would not leave room.
+            if (2 * static_cast<int64_t>(entries_.size()) > room_) keep_best(search);
+        }
+        if (rough <= cut_) return;  // raised since the panel was scored
+        entries_.push_back({rough, 0.0f, item});
+        if (is_short()) {
+            best_.add(rough);
+            if (best_.full()) cut_ = std::max(cut_below(best_.least()), guess_);
+        }
     }
 
     // Short lists raise the cut with every item they take in; others when they run out of room.
@@ -134,7 +158,7 @@ class Candidates {
 
     // Items with this rough score, or lower ones, are worse than those with `rough`.
     int32_t cut_below(int32_t rough) const {
-        return static_cast<int32_t>(std::max<int64_t>(rough - 2 * error_ - 1, INT32_MIN));
+        return static_cast<int32_t>(std::max<int64_t>(rough - 2 * scale_.error - 1, INT32_MIN));
     }
 
     // Scores the entries exactly, and drops all but the best `wanted_`.
@@ -151,8 +175,10 @@ class Candidates {
         entries_.resize(wanted_);
     }
 
-    int64_t user_ = 0, error_ = 0, wanted_ = 0, room_ = 0;
-    int64_t next_ = 0, next_excluded_ = 0;         // the first excluded item not yet passed: its place, and its id
+    int64_t user_ = 0, wanted_ = 0, room_ = 0;
+    RoughUser scale_{};
+    const int64_t *next_excluded_ = nullptr, *next_outlier_ = nullptr;  // the first of them not yet passed
+    int64_t next_skipped_ = 0;                                          // the lower of the two
     int32_t cut_ = INT32_MAX, guess_ = INT32_MAX;  // nothing is above it: for a group's missing users
     std::vector<Entry> entries_;
     BestNumbers best_;  // rough scores of a short list
@@ -161,13 +187,13 @@ class Candidates {
 // Users in groups that share the loads of a tile.
 class Searchers {
   public:
-    Searchers(const Search& search, const RoughScale& scale, std::vector<int64_t> users)
-        : search_(search), users_(std::move(users)), width_(scale.width()), errors_(users_.size()) {
+    Searchers(const Search& search, std::vector<int64_t> users)
+        : search_(search), users_(std::move(users)), width_(search.scale.width()), scales_(users_.size()) {
         const size_t places = (users_.size() + kUsers - 1) / kUsers * kUsers;
         vectors_.resize(places * width_);
         candidates_.resize(places);
         for (size_t j = 0; j < users_.size(); ++j) {
-            errors_[j] = scale.round_user(search.users, users_[j], &vectors_[j * width_]);
+            scales_[j] = search.scale.round_user(search.users, users_[j], &vectors_[j * width_]);
         }
     }
 
@@ -175,7 +201,8 @@ class Searchers {
     std::vector<int32_t> guesses(RoughTile& tile, const Sample& sample) {
         std::vector<int32_t> guesses(users_.size(), INT32_MIN);
         if (sample.stride == 0) return guesses;
-        scan(tile, sample.wanted, guesses, sample.stride);
+        begin(sample.wanted, guesses);
+        scan(tile, sample.stride);
         for (size_t j = 0; j < users_.size(); ++j) {
             candidates_[j].prune();
             guesses[j] = candidates_[j].cut();
@@ -186,7 +213,9 @@ class Searchers {
     // Finds the lists of all users; returns those whose guess was wrong, and whose lists were not written.
     std::vector<int64_t> find(RoughTile& tile, const std::vector<int32_t>& guesses, int64_t* ids, float* scores) {
         std::vector<int64_t> wrong;
-        scan(tile, search_.k, guesses, 1);
+        begin(search_.k, guesses);
+        for (size_t j = 0; j < users_.size(); ++j) candidates_[j].add_outliers(search_);
+        scan(tile, 1);
         for (size_t j = 0; j < users_.size(); ++j) {
             if (candidates_[j].prune()) {
                 candidates_[j].write(search_, ids + users_[j] * search_.k, scores + users_[j] * search_.k);
@@ -200,11 +229,14 @@ class Searchers {
   private:
     static constexpr int kUsers = RoughTile::kUsers;
 
-    // Collects the best `wanted` of every stride-th item, tile by tile.
-    void scan(RoughTile& tile, int64_t wanted, const std::vector<int32_t>& guesses, int64_t stride) {
+    void begin(int64_t wanted, const std::vector<int32_t>& guesses) {
         for (size_t j = 0; j < users_.size(); ++j) {
-            candidates_[j].begin(search_, users_[j], errors_[j], wanted, guesses[j]);
+            candidates_[j].begin(search_, users_[j], scales_[j], wanted, guesses[j]);
         }
+    }
+
+    // Collects the best of every stride-th item, tile by tile.
+    void scan(RoughTile& tile, int64_t stride) {
         const int64_t count = (search_.items.rows + stride - 1) / stride;
         for (int64_t first = 0; first < count; first += tile.capacity()) {
             tile.pack(first * stride, std::min(tile.capacity(), count - first), stride);
@@ -223,7 +255,7 @@ class Searchers {
     const Search& search_;
     std::vector<int64_t> users_;
     int64_t width_;
-    std::vector<int64_t> errors_;
+    std::vector<RoughUser> scales_;
     std::vector<int16_t> vectors_;
     std::vector<Candidates> candidates_;
 };
@@ -232,24 +264,23 @@ class Searchers {
 
 void topk(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& excluded, int64_t k,
           int threads, int64_t* ids, float* scores) {
-    const Search search{users, items, dim, excluded, k};
+    const Search search{users, items, dim, excluded, k, RoughScale(items, dim)};
     const Sample sample(k, items.rows);
     const int64_t most = std::max<int64_t>(room(search, k), 1);
     const int64_t at_once = std::clamp<int64_t>(kEntriesAtOnce / most, RoughTile::kUsers, kMostUsersAtOnce);
-    const RoughScale scale(items, dim);
     parallel_chunks(users.rows, threads, std::min(kLeastUsersAtOnce, at_once), at_once,
                     [&](int64_t begin, int64_t end) {
-                        RoughTile tile(items, scale);
+                        RoughTile tile(items, dim, search.scale);
                         std::vector<int64_t> some(end - begin);
                         std::iota(some.begin(), some.end(), begin);
                         std::vector<int64_t> wrong;
                         {
-                            Searchers searchers(search, scale, std::move(some));
+                            Searchers searchers(search, std::move(some));
                             wrong = searchers.find(tile, searchers.guesses(tile, sample), ids, scores);
                         }
                         if (wrong.empty()) return;
                         const std::vector<int32_t> none(wrong.size(), INT32_MIN);
-                        Searchers(search, scale, std::move(wrong)).find(tile, none, ids, scores);
+                        Searchers(search, std::move(wrong)).find(tile, none, ids, scores);
                     });
 }
 

@@ -130,6 +130,21 @@ class TestVectorTopk:
         for k in (1, 10, 100):
             np.testing.assert_array_equal(vector_topk(*parts, k, backend=backend)[0], topk(table, k))
 
+    @pytest.mark.parametrize("sign", [1.0, -1.0])
+    def test_heavy_tails(self, backend, sign):
+        """A few items far larger than all others, by their biases or vectors, excluded for some users."""
+        generator = torch.Generator().manual_seed(8)
+        shapes = (6, 5), (6,), (900, 5), (900,)
+        users, user_biases, items, biases = (torch.randn(shape, generator=generator) for shape in shapes)
+        items[[3, 500], [0, 4]], biases[[17, 899]] = sign * 1e4, sign * torch.tensor([1e3, 1e20])
+        excluded = Rows.from_matrix("mask", sp.csr_matrix(np.random.default_rng(1).random((6, 900)) < 0.5))
+        for powers in (1, 5):
+            parts = users, user_biases, items, biases.sign() * biases.abs() ** (1 / powers)
+            table = scores(*parts).numpy()
+            for k in (1, 10, 100, 900):
+                ids, _ = vector_topk(*parts, k, excluded, backend=backend)
+                np.testing.assert_array_equal(ids, topk(table, k, excluded))
+
     def test_near_ties_in_plenty(self, backend):
         """One dimension dwarfs what tells items apart: in whole numbers, they are all the same."""
         generator = torch.Generator().manual_seed(6)

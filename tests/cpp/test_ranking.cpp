@@ -112,3 +112,19 @@ TEST(best_items_are_found_if_a_sample_misleads) {
     scores(model.users(), model.items(), kDim, 1, model.table.data());
     check_best_items(model);
 }
+
+// Those far larger than others are found by their exact scores, and not found where they are excluded.
+TEST(best_items_are_found_among_outliers) {
+    for (const float sign : {1.0f, -1.0f}) {
+        Model model;
+        for (const int64_t item : {0, 1, 2, 3, 512, 1029})
+            model.item_biases[item] = sign * static_cast<float>(1 << item % 20);
+        for (const int64_t item : {8, 77, 700}) model.item_vectors[item * kDim] = -sign * 1e6f;
+        scores(model.users(), model.items(), kDim, 1, model.table.data());
+        check_best_items(model);
+        std::fill(model.item_biases.begin(), model.item_biases.end(), 0.0f);
+        model.item_biases[9] = sign * 1e9f;
+        scores(model.users(), model.items(), kDim, 1, model.table.data());
+        check_best_items(model);
+    }
+}

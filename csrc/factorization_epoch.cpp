@@ -20,14 +20,22 @@ constexpr int64_t kAhead = 12;         // samples
 constexpr size_t kRowsAhead = 6;
 constexpr int64_t kSecondLevel = 1 << 19;  // bytes of rows that the second-level cache has room for
 
+// Of the gradient of a user.
+struct Term {
+    float factor;
+    const float* vector;
+};
+
 // Of the samples that a thread scores side by side.
 struct Scratch {
     explicit Scratch(int64_t candidates)
-        : scores(kScored * candidates, kPoison), gradients(kScored * candidates, kPoison) {
+        : scores(kScored * candidates, kPoison), gradients(kScored * candidates, kPoison), terms(candidates + 1) {
         for (float* numbers : {ratings, weights, losses}) std::fill_n(numbers, kScored, kPoison);
     }
 
     std::vector<float> scores, gradients;
+    std::vector<Term> terms;                 // of one sample; one more, for the loop that writes before it knows
+    std::vector<BatchRows::Entries> moving;  // of the rows of a batch
     float ratings[kScored], weights[kScored], losses[kScored];
 };
 
@@ -161,27 +169,31 @@ class Epoch {
             losses_[sample] = scratch.losses[i];
             std::copy_n(scratch.gradients.data() + i * candidates_, candidates_,
                         gradients_.data() + sample * candidates_);
-            stage(sample, users[sample], items + sample * candidates_);
+            stage(sample, users[sample], items + sample * candidates_, scratch.terms.data());
         }
     }
 
     // Keeps what the updates need of the weights from before the batch.
-    void stage(int64_t sample, int32_t user, const int32_t* items) {
+    void stage(int64_t sample, int32_t user, const int32_t* items, Term* terms) {
         const float* gradients = gradients_.data() + sample * candidates_;
+        float bias_gradient = 0.0f;
+        int64_t count = 0;
+        for (int64_t j = 0; j < candidates_; ++j) {  // no branch: which negative has a gradient cannot be predicted
+            bias_gradient += gradients[j];
+            terms[count] = {gradients[j], items_.blocks.weights(items[j])};
+            count += gradients[j] != 0;
+        }
+        user_bias_gradients_[sample] = bias_gradient;
         const float* weights = users_.blocks.weights(user);
         float *vector = user_vectors_.data() + sample * width_, *gradient = user_gradients_.data() + sample * width_;
         for (int64_t i = 0; i < width_; i += Lanes::kSize) {
             Lanes sum = Lanes::all(0.0f);
-            for (int64_t j = 0; j < candidates_; ++j) {
-                if (gradients[j] == 0) continue;
-                sum = multiply_add(Lanes::all(gradients[j]), Lanes::load(items_.blocks.weights(items[j]) + i), sum);
+            for (const Term* term = terms; term < terms + count; ++term) {
+                sum = multiply_add(Lanes::all(term->factor), Lanes::load(term->vector + i), sum);
             }
             sum.store(gradient + i);
             Lanes::load(weights + i).store(vector + i);
         }
-        float bias_gradient = 0.0f;
-        for (int64_t j = 0; j < candidates_; ++j) bias_gradient += gradients[j];
-        user_bias_gradients_[sample] = bias_gradient;
     }
 
     void update(uint32_t number, int member, const Batch& next) {
@@ -210,7 +222,7 @@ class Epoch {
             };
             users_.update(row.row, rule_, gradient);
         }
-        const auto& item_rows = items_.rows.rows(member);
+        const auto& item_rows = rows_to_move(number, member);
         for (size_t i = 0; i < item_rows.size(); ++i) {
             const auto& row = item_rows[i];
             if (i + kRowsAhead < item_rows.size()) {
@@ -218,7 +230,6 @@ class Epoch {
                 prefetch(&user_vectors_[sample_of_[item_rows[i + kRowsAhead].first] * width_], width_ * 4);
             }
             if (!next_users.prefetch()) next_items.prefetch();
-            if (!Rule::kMovesOnZero && !has_gradient(number, row)) continue;
             const auto gradient = [&](auto lanes, int64_t offset) {
                 using V = decltype(lanes);
                 V sum = V::all(0.0f);
@@ -231,6 +242,21 @@ class Epoch {
             };
             items_.update(row.row, rule_, gradient);
         }
+    }
+
+    // The rows of the items, but for those whose gradient is zero if that does not move them.
+    const std::vector<BatchRows::Entries>& rows_to_move(uint32_t number, int member) {
+        const auto& rows = items_.rows.rows(member);
+        if (Rule::kMovesOnZero) return rows;
+        auto& moving = scratch_[member].moving;
+        moving.resize(rows.size());
+        size_t count = 0;
+        for (const auto& row : rows) {  // no branch: which of many negatives have a gradient cannot be predicted
+            moving[count] = row;
+            count += has_gradient(number, row);
+        }
+        moving.resize(count);
+        return moving;
     }
 
     bool has_gradient(uint32_t number, const BatchRows::Entries& row) const {

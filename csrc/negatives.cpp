@@ -16,36 +16,38 @@ namespace spotfast {
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // draws per thread, at least
-constexpr int kShared = 6;           // draws of a user that are worth a search of their own
-constexpr int64_t kLongRow = 96;     // items from which on such a search is shared
+constexpr int kCounted = 4;          // draws of a user that are worth being counted in its row, if that is short
+constexpr int kShared = 12;          // draws of a user that are worth a search of their own
+constexpr int64_t kShortRow = 64;    // items
 
 // items[i] = the item of words[i] that users[i] has not: the x-th one, and x + how many of the user's row come before
-// it. Neighbouring draws of a user have its row in cache, and those of a long one share a search; others wait for
+// it. Neighbouring draws of a user share a look at its row; others, and those that are too few for a long row, wait for
 // memory together.
 void find_unseen(const int64_t* users, const uint32_t* words, int size, int64_t num_items,
                  const PositivesView& positives, int64_t* items) {
     const auto row = [&](int i) { return positives.items + positives.indptr[users[i]]; };
     const auto count = [&](int i) { return positives.indptr[users[i] + 1] - positives.indptr[users[i]]; };
-    int32_t x[kDraws], before[kDraws];
+    int32_t x[kDraws + kBounds], before[kDraws + kBounds];
     int others[kDraws], lanes = 0;
     for (int first = 0, end; first < size; first = end) {
         const uint64_t left = num_items - count(first);
         for (end = first; end < size && users[end] == users[first]; ++end) {
             x[end] = static_cast<int32_t>(below(words[end], left));
         }
-        if (end - first < kShared) {
+        const bool is_short = count(first) <= kShortRow;
+        if (end - first < (is_short ? kCounted : kShared)) {
             for (int i = first; i < end; ++i) others[lanes++] = i;
-        } else if (count(first) > kLongRow) {
-            positives_before(row(first), count(first), x + first, end - first, before + first);
+        } else if (is_short) {
+            count_positives_before(row(first), count(first), x + first, end - first, before + first);
         } else {
-            for (int i = first; i < end; ++i) before[i] = positives_before(row(i), count(i), x[i]);
+            positives_before(row(first), count(first), x + first, end - first, before + first);
         }
     }
     if (lanes > 0) {
         RowSearches searches;
         for (int lane = 0; lane < lanes; ++lane) {
             const int i = others[lane];
-            searches.set(lane, row(i), count(i), x[i]);
+            searches.add(row(i), count(i), x[i]);
         }
         searches.run();
         for (int lane = 0; lane < lanes; ++lane) before[others[lane]] = searches.low[lane];
@@ -102,7 +104,7 @@ class DrawUsers {
 class UsersAhead {
   public:
     UsersAhead(const int64_t* users, const int64_t* end, int64_t slots, const PositivesView& positives)
-        : starts_(users), rows_(slots < kShared ? end : users), end_(end), positives_(positives) {}
+        : starts_(users), rows_(slots < kCounted ? end : users), end_(end), positives_(positives) {}
 
     // Told which user's draws are next.
     void reach(const int64_t* user) {

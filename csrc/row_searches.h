@@ -16,31 +16,33 @@ struct RowSearches {
     const int32_t* rows[kDraws];
     int32_t low[kDraws], length[kDraws], x[kDraws];
 
-    RowSearches() {  // lanes that are not used must be readable all the same
-        for (int lane = 0; lane < kDraws; ++lane) set(lane, nullptr, 0, 0);
-    }
+    int lanes = 0;
 
-    void set(int lane, const int32_t* row, int64_t count, int32_t bound) {
-        rows[lane] = count == 0 ? &kEmpty : row;
-        low[lane] = 0;
-        length[lane] = std::max<int32_t>(static_cast<int32_t>(count), 1);
-        x[lane] = bound;
+    void add(const int32_t* row, int64_t count, int32_t bound) {
+        rows[lanes] = count == 0 ? &kEmpty : row;
+        low[lanes] = 0;
+        length[lanes] = std::max<int32_t>(static_cast<int32_t>(count), 1);
+        x[lanes++] = bound;
     }
 
     void run() {
-        int32_t longest = *std::max_element(length, length + kDraws);
+        while (lanes % kSide != 0) add(nullptr, 0, 0);
+        int32_t longest = *std::max_element(length, length + lanes);
         for (; longest > 1; longest -= longest >> 1) step();
-        for (int lane = 0; lane < kDraws; ++lane) {
+        for (int lane = 0; lane < lanes; ++lane) {
             low[lane] += rows[lane][low[lane]] - low[lane] <= x[lane];
         }
     }
 
   private:
+    static constexpr int kSide = 8;  // lanes of a register
+    static_assert(kDraws % kSide == 0);
+
     // One step of a bisection for every lane: where the middle value is <= x, the lane goes right. No step branches on
     // data; a lane whose row is down to one value stands still.
     void step() {
 #if defined(__AVX2__)
-        for (int lane = 0; lane < kDraws; lane += 8) {
+        for (int lane = 0; lane < lanes; lane += kSide) {
             const auto load = [&](const int32_t* from) {
                 return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + lane));
             };
@@ -63,7 +65,7 @@ struct RowSearches {
             store(length, _mm256_sub_epi32(load(length), half));
         }
 #else
-        for (int lane = 0; lane < kDraws; ++lane) {
+        for (int lane = 0; lane < lanes; ++lane) {
             const int32_t half = length[lane] >> 1, probe = low[lane] + half - (half != 0);
             low[lane] += rows[lane][probe] - probe <= x[lane] ? half : 0;
             length[lane] -= half;

@@ -93,6 +93,19 @@ class TestUnseen:
             for user, items in enumerate(lists)
         ]
 
+    @pytest.mark.parametrize("slots", [1, 3, 4, 11, 12, 17, 33])
+    def test_rows_of_any_length(self, backend, contract, slots):
+        """How a row is searched depends on its length, and on how many draws share it."""
+        rng = np.random.default_rng(0)
+        lists = [np.sort(rng.choice(900, size, replace=False)) for size in [*range(0, 70, 3), 63, 64, 65, 200, 899]]
+        drawn = negatives.unseen(
+            SEED, 3, 5, 5 + len(lists), slots, rows(lists, 900), torch.arange(len(lists)), backend=backend
+        )
+        assert drawn.tolist() == [
+            [contract.unseen_negative(SEED, 3, 5 + user, slot, slots, 900, items) for slot in range(slots)]
+            for user, items in enumerate(lists)
+        ]
+
     @pytest.mark.parametrize("slots", [1, 5])
     def test_threads_and_cuts(self, backend, set_threads, slots):
         count = 40_000 // slots

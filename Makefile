@@ -42,8 +42,8 @@ test-kernels test-triton:
 
 # RecBole and LensKit ask for older versions of what is installed, and for much that their metrics do not need.
 LIBRARIES := implicit==0.7.3 colorama colorlog deepmerge humanize lazy-loader more-itertools pandas prettytable psutil \
-    py-cpuinfo pyarrow pydantic pydantic-settings pyyaml pyzmq rich scikit-learn structlog tabulate tensorboard texttable \
-    threadpoolctl xopen
+    py-cpuinfo pyarrow pydantic pydantic-settings pyyaml pyzmq requests rich scikit-learn structlog tabulate \
+    tensorboard texttable threadpoolctl xopen
 
 test-libraries: $(VENV)-libraries/ready ## the dialects of evaluation, against implicit, RecBole and LensKit themselves
 	SPOTFAST_REQUIRE_EXT=1 SPOTFAST_REQUIRE_LIBRARIES=1 OMP_NUM_THREADS=1 $(VENV)-libraries/bin/python -m pytest -q \

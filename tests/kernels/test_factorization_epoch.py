@@ -9,6 +9,7 @@ import factorization_problems as cpu
 import numpy as np
 import pytest
 import torch
+from device_reads import DeviceReads
 
 from spotfast import backends
 from spotfast.device_memory import DeviceMemoryError
@@ -209,6 +210,18 @@ def test_a_settled_table_owes_nothing():
     settled = copy.deepcopy(case)
     epoch.settle()
     cpu.assert_same_bits(case, settled)
+
+
+@pytest.mark.usefixtures("large_blocks")
+@pytest.mark.parametrize("sampler", ["uniform", "unseen", "popularity"])
+def test_an_epoch_reads_nothing_but_its_loss(sampler, monkeypatch):
+    """Not for its chunks, either, but before the first epoch of these interactions."""
+    monkeypatch.setattr(factorization_epoch, "MOST_ENTRIES", 20)  # two batches
+    case = problem("bpr", "adam", dim=3, count=21, batch_size=5, sampler=sampler)
+    case.train("triton")
+    with DeviceReads() as reads:
+        assert replace(case, at=replace(case.at, epoch=1, steps=5)).train("triton").batches == 5
+    assert reads.count == 1 + 1  # and a number of the schedule's head, which is made on the CPU
 
 
 @pytest.mark.usefixtures("large_blocks")

@@ -67,15 +67,15 @@ class NativeEngine:
         try:
             result = epoch(self._tables(rule), rule, self._steps)
         except BaseException:
-            self._count(rule, report.steps)
+            self._count(report.steps)
             raise
-        self._count(rule, result.batches)
+        self._count(result.batches)
         report.raise_error()
         return result.loss
 
-    def _count(self, rule: UpdateRule, steps: int) -> None:
+    def _count(self, steps: int) -> None:
         self._steps += steps
-        optimizer_state.set_steps(self._optimizer, rule, self._weights, self._steps)
+        optimizer_state.set_steps(self._optimizer, self._weights, self._steps)
 
     def _tables(self, rule: UpdateRule) -> list[Table]:
         tables = []

@@ -69,10 +69,33 @@ def test_the_parts_fit_in_eight_minutes(script):
 
 
 def test_a_part_that_takes_too_long_is_stopped_and_reported(script, tmp_path):
+    """With what it started, or its output would not end."""
+    code = "import subprocess, sys; print(1); subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     check = script.Check(True, tmp_path)
-    part, printed = check._part([sys.executable, "-uc", "import time; print(1); time.sleep(60)"], 3)
+    part, printed = check._part([sys.executable, "-uc", code], 3)
     assert (part.status, printed.strip()) == ("timed out", "1")
     assert part.seconds < 30
+
+
+@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize("installed", ["this checkout", "another", "none"])
+def test_what_is_built(script, tmp_path, monkeypatch, dry, installed):
+    places = {"this checkout": script.ROOT / "spotfast/__init__.py", "another": "/elsewhere/spotfast/__init__.py"}
+    commands = []
+
+    def call(command, seconds, folder):
+        probing = "-c" in command
+        if not probing:
+            commands.append(command)
+        printed = str(places.get(installed, "")) if probing else ""
+        return subprocess.CompletedProcess(command, probing and not printed, printed, ""), printed
+
+    check = script.Check(dry, tmp_path)
+    monkeypatch.setattr(check, "_call", call)
+    check._build()
+    assert check.parts["build"].status == "passed"
+    assert bool(commands) == (installed == "none" or (installed == "another" and not dry))
+    assert ("NOT OF THIS CHECKOUT" in (tmp_path / "gpu_check.txt").read_text()) == (dry and installed == "another")
 
 
 def test_a_part_that_fails_tells_why(script, tmp_path):

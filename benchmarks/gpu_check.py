@@ -35,6 +35,7 @@ NEEDED = {
     "importing and training": ("torch", "numpy", "scipy", "triton"),
     "the tests": ("pytest", "numba", "tqdm", "narwhals"),
 }
+OLDEST_SETUPTOOLS = 77  # of pyproject.toml, where pip does not look: it builds without isolation
 NOT_NEEDED = ("safetensors", "platformdirs", "filelock")  # here; users have them: saved models, data sets
 # Seconds, in order; what a part leaves over is the next one's. Kernels are compiled by the tests.
 BUDGETS = {"build": 110, "tests": 170, "copy": 10, "epochs": 80, "baselines": 35, "kernels": 20, "ranking": 20,
@@ -80,7 +81,7 @@ class Check:
         self._build()
         built = self.parts["build"].status == "passed"
         if not built:
-            for name in list(BUDGETS)[1:]:
+            for name in [*list(BUDGETS)[1:], "ahead_of_time"]:
                 self._note(name, Part("not run", reason="the package could not be built"))
             return
         self._tests()
@@ -216,10 +217,13 @@ def _version(name: str) -> str:
 
 
 def missing() -> list[str]:
-    """Return what cannot be done without packages that are not installed, a line each."""
+    """Return what cannot be done without packages that are not installed, or too old, a line each."""
     lines = []
     for purpose, names in NEEDED.items():
         lines += [f"{name} is missing, which {purpose} need" for name in names if _version(name) == "missing"]
+    setuptools = _version("setuptools")
+    if setuptools != "missing" and int(setuptools.partition(".")[0]) < OLDEST_SETUPTOOLS:
+        lines.append(f"setuptools {setuptools} is too old: building needs {OLDEST_SETUPTOOLS} or newer")
     return lines + [f"{name} is missing; nothing here needs it" for name in NOT_NEEDED if _version(name) == "missing"]
 
 

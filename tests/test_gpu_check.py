@@ -157,6 +157,25 @@ def test_missing_packages_are_named(script, monkeypatch):
     ]
 
 
+def test_an_old_setuptools_is_named(script, monkeypatch):
+    """Pip does not look for it where it builds without isolation."""
+    versions = {"setuptools": "65.5.0"}
+    monkeypatch.setattr(script, "_version", lambda name: versions.get(name, "1"))
+    oldest = script.OLDEST_SETUPTOOLS
+    assert f'"setuptools>={oldest}"' in (SCRIPT.parents[1] / "pyproject.toml").read_text()
+    assert script.missing() == [f"setuptools 65.5.0 is too old: building needs {oldest} or newer"]
+    versions["setuptools"] = f"{oldest}.0.1"
+    assert not script.missing()
+
+
+def test_every_part_is_reported_if_nothing_can_be_built(script, tmp_path, monkeypatch):
+    check = script.Check(False, tmp_path)
+    monkeypatch.setattr(check, "_build", lambda: check._note("build", script.Part("failed")))
+    check.run()
+    assert {name.partition(",")[0] for name in PARTS} == set(check.parts)
+    assert {part.status for name, part in check.parts.items() if name != "build"} == {"not run"}
+
+
 class TestAheadOfTime:
     """benchmarks/gpu/ahead_of_time.py: what it takes for the same results."""
 

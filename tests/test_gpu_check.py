@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -43,9 +44,10 @@ def test_a_rehearsal_runs_to_its_end(tmp_path):
     for name in PARTS:
         assert parts[name]["status"] == "passed", (name, parts[name])
         assert parts[name]["rows"] or name == "build"
-    assert "5 passed" in parts["tests"]["rows"][0]["summary"]
+    assert parts["tests"]["rows"][0]["name"].startswith("5 passed")
+    assert "were not run: a rehearsal on the CPU" in parts["tests"]["rows"][1]["name"]
     made, *compared = parts["ahead_of_time"]["rows"]
-    assert (made["name"], made["kernels"]) == ("build for 90", 1)
+    assert (made["name"], made["programs"]) == ("build for 90", 1)
     assert {row["name"] for row in compared} >= {"philox", "bilinear", "sequence_loss", "factorization_epoch"}
     for row in compared:
         assert row["same_bits"] and row["passed"] and min(row["first_call"], row["first_call_of_triton"]) > 0
@@ -149,8 +151,30 @@ def test_failures_of_the_gpu_tests_are_written_down(tmp_path):
     assert "assert 1 == 2" in failed["failure"]
 
 
+def test_what_is_skipped_is_reported(script, tmp_path, monkeypatch):
+    printed = """..s
+SKIPPED [1] tests/gpu/test_one.py:9: needs 80 GiB of free memory
+169 tests of tests/gpu were not run: a rehearsal on the CPU
+2 passed, 1 skipped, 169 deselected in 2.79s
+"""
+    check = script.Check(True, tmp_path)
+    monkeypatch.setattr(check, "_part", lambda command, seconds, **given: (script.Part("passed"), printed))
+    check._tests()
+    text = (tmp_path / "gpu_check.txt").read_text()
+    assert all(line in text for line in printed.splitlines()[1:])
+
+
+@pytest.mark.parametrize(("status", "ends_with"), [("passed", None), ("not run", 1), ("failed", 1), ("timed out", 1)])
+def test_status(script, tmp_path, monkeypatch, status, ends_with):
+    monkeypatch.setattr(script.Check, "run", lambda self: self._note("tests", script.Part(status)))
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--dry", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) if ends_with else contextlib.nullcontext() as caught:
+        script.main()
+    assert caught is None or caught.value.code == ends_with
+
+
 def test_missing_packages_are_named(script, monkeypatch):
-    monkeypatch.setattr(script, "_version", lambda name: "missing" if name in ("numba", "filelock") else "1")
+    monkeypatch.setattr(script, "_version", lambda name: "missing" if name in ("numba", "filelock") else "99")
     assert script.missing() == [
         "numba is missing, which the tests need",
         "filelock is missing; nothing here needs it",
@@ -160,7 +184,7 @@ def test_missing_packages_are_named(script, monkeypatch):
 def test_an_old_setuptools_is_named(script, monkeypatch):
     """Pip does not look for it where it builds without isolation."""
     versions = {"setuptools": "65.5.0"}
-    monkeypatch.setattr(script, "_version", lambda name: versions.get(name, "1"))
+    monkeypatch.setattr(script, "_version", lambda name: versions.get(name, "99"))
     oldest = script.OLDEST_SETUPTOOLS
     assert f'"setuptools>={oldest}"' in (SCRIPT.parents[1] / "pyproject.toml").read_text()
     assert script.missing() == [f"setuptools 65.5.0 is too old: building needs {oldest} or newer"]

@@ -43,7 +43,7 @@ BUDGETS = {"build": 110, "tests": 170, "copy": 10, "epochs": 80, "baselines": 35
 MEASURED = ("copy", "epochs", "baselines", "kernels", "ranking")
 LEGENDS = {
     "copy": "a copy of 2 GiB on the device, bytes read and written",
-    "epochs": "samples per second, median of three (lowest .. highest); the traffic model's bytes, with .. without caches",
+    "epochs": "samples per second, median of 3 (lowest .. highest); the traffic model's bytes, with .. without caches",
     "baselines": "samples per second of the baseline; of the kernels, sorting included, on the same problem",
     "kernels": "time on the device by kernel, of an epoch of the first of the epochs above",
     "ranking": "users per second of torch: a product of matrices and topk; of the kernels",

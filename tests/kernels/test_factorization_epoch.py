@@ -487,11 +487,12 @@ class TestModels:
             torch.testing.assert_close(parameter, other, rtol=1e-4, atol=1e-5)
 
 
-def test_widths_of_up_to_512_columns():
+@pytest.mark.parametrize("dim", [300, 512])
+def test_widths_of_up_to_512_columns(dim):
     """Their programs have more warps, which is all the same to the interpreter, and blocks of one row."""
     assert epoch_updates.update_warps(512) == 4
     assert epoch_updates.sum_warps(512) == 8
-    assert_agree(problem("bpr", "adam", dim=300, count=3, batch_size=3, steps=600, sizes=(3, 4)))
+    assert_agree(problem("bpr", "adam", dim=dim, count=3, batch_size=3, steps=600, sizes=(3, 4)))
 
 
 def test_the_epoch_is_part_of_the_stream():

@@ -255,6 +255,7 @@ FULL = Positives(ITEMS * torch.arange(USERS + 1), torch.arange(ITEMS, dtype=torc
         (but("sampling", positives=None), "sampling.positives must be of 100 items for sampler 'unseen', got None"),
         (but("sampling", positives=replace(POSITIVES, num_items=99)), "of 100 items .* got those of 99"),
         (but("sampling", positives=replace(POSITIVES, indptr=torch.arange(USERS - 1))), "up to 39, got 38 rows"),
+        (but("sampling", positives=POSITIVES.to("meta")), "sampling.positives.indptr must be on cpu, .* got meta"),
         (but("sampling", positives=FULL), "every one of the 100 items is a positive of user [0-9]+: nothing is left"),
         (but("sampling", sampler="popularity"), r"sampling.thresholds must be of shape \(99,\), .* got None"),
         (but("interactions", pairs=PAIRS.long()), "interactions.pairs must be int32 .* got torch.int64"),

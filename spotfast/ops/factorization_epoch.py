@@ -191,7 +191,7 @@ def _check(
         raise ValueError(f"sampling.slots must be 1 for loss {loss!r}, got {sampling.slots}")
     highest = _check_interactions(interactions, len(users.vectors), len(items.vectors), device)
     if sampling is not None:
-        sampling.check(interactions.pairs[:, 0], highest, device)
+        sampling.check(interactions.pairs[:, 0], highest)
     tables.check_batches(at, len(interactions.pairs), 1 + (0 if sampling is None else sampling.slots))
 
 

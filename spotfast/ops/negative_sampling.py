@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from spotfast import validation
@@ -35,15 +34,14 @@ class NegativeSampling:
     positives: Positives | None = None
     thresholds: Tensor | None = None
 
-    def check(self, users: Tensor, highest: int, device: torch.device) -> None:
+    def check(self, users: Tensor, highest: int) -> None:
         """Raise unless negatives can be drawn for users: once, before they are.
 
         The host waits for the device at the first check of these positives; at each, if one of them has all items.
 
         Args:
-            users: int32 or int64 (n,), at least 0.
+            users: int32 or int64 (n,), at least 0, on the device where negatives are to be drawn.
             highest: of the users.
-            device: where all tensors must be.
         """
         validation.choice("sampling.sampler", self.sampler, SAMPLERS)
         validation.integer("sampling.slots", self.slots, 1)
@@ -61,10 +59,10 @@ class NegativeSampling:
         if highest >= rows:
             raise ValueError(f"sampling.positives must have a row for each user up to {highest}, got {rows} rows")
         for name, tensor in (("indptr", positives.indptr), ("items", positives.items)):
-            tables.check_device(f"sampling.positives.{name}", tensor, device)
+            tables.check_device(f"sampling.positives.{name}", tensor, users.device)
         if self.sampler == "popularity":
             negatives.check_thresholds("sampling.thresholds", self.thresholds, self.num_items)
-            tables.check_device("sampling.thresholds", self.thresholds, device)
+            tables.check_device("sampling.thresholds", self.thresholds, users.device)
         if _longest_row(positives.indptr) >= self.num_items:
             negatives.check_left(users, positives)
 

@@ -111,7 +111,7 @@ class ImplicitTask(FactorizationTask):
         several: bool,
     ) -> None:
         super().__init__(interactions, seed, device, loss_name, sampling)
-        sampling.check(self.interactions.pairs[:, 0], int(interactions.user_ids.max()), device)
+        sampling.check(self.interactions.pairs[:, 0], int(interactions.user_ids.max()))
         self._draw = sampling.draw
         self._score = score
         self._loss = loss

@@ -213,7 +213,7 @@ def test_a_settled_table_owes_nothing():
 
 
 @pytest.mark.usefixtures("large_blocks")
-@pytest.mark.parametrize("sampler", ["uniform", "unseen", "popularity"])
+@pytest.mark.parametrize("sampler", ["unseen", "popularity"])
 def test_an_epoch_reads_nothing_but_its_loss(sampler, monkeypatch):
     """Not for its chunks, either, but before the first epoch of these interactions."""
     monkeypatch.setattr(factorization_epoch, "MOST_ENTRIES", 20)  # two batches

@@ -1,7 +1,6 @@
 """An epoch of training on the device (see `spotfast.ops.factorization_epoch`).
 
-The host prepares samples chunk by chunk and launches steps; it reads nothing back before the end of the epoch, but
-for the check of the users whose negatives are "unseen" or by "popularity", once per chunk.
+The host prepares samples chunk by chunk and launches steps; it reads nothing back before the end of the epoch.
 """
 
 from collections import deque

@@ -54,6 +54,8 @@ OPERATIONS: dict[str, dict[str, tuple[str, ...]]] = {
 def choose(operation: str, device: torch.device | str = "cpu", backend: str = "auto") -> str:
     """Return the backend that runs `operation` for tensors on `device`.
 
+    A `PerformanceWarning` says once, with the reason, that kernels are left out on a CUDA device.
+
     Args:
         operation: a key of `OPERATIONS`.
         device: where the tensors are.
@@ -64,18 +66,35 @@ def choose(operation: str, device: torch.device | str = "cpu", backend: str = "a
         RuntimeError: for a backend that is named but cannot run here; the message says why.
     """
     device = torch.device(device)
-    candidates = OPERATIONS[operation].get(device.type, ("reference",))
     if backend == "auto":
-        preferred = os.environ.get("SPOTFAST_BACKEND", "auto")
-        if validation.choice("SPOTFAST_BACKEND", preferred, ["auto", "reference"]) == "reference":
-            return "reference"
-        return next(name for name in candidates if missing(name, device) is None)
+        chosen = best(operation, device)
+        if device.type == "cuda" and chosen == "reference" and not _is_reference_wanted():
+            reason = missing(_candidates(operation, device)[0], device)
+            if reason is not None:  # there are kernels
+                slow_once(f"operations on CUDA devices run on their reference, in plain PyTorch: {reason}")
+        return chosen
     known = {name for names in OPERATIONS[operation].values() for name in names}
     validation.choice("backend", backend, ["auto", *sorted(known)])
     reason = missing(backend, device)
     if reason is not None:
         raise RuntimeError(f"backend {backend!r} cannot run {operation} on {device}: {reason}")
     return backend
+
+
+def best(operation: str, device: torch.device) -> str:
+    """Return what `choose` takes where no backend is named."""
+    if _is_reference_wanted():
+        return "reference"
+    return next(name for name in _candidates(operation, device) if missing(name, device) is None)
+
+
+def _candidates(operation: str, device: torch.device) -> tuple[str, ...]:
+    return OPERATIONS[operation].get(device.type, ("reference",))
+
+
+def _is_reference_wanted() -> bool:
+    preferred = os.environ.get("SPOTFAST_BACKEND", "auto")
+    return validation.choice("SPOTFAST_BACKEND", preferred, ["auto", "reference"]) == "reference"
 
 
 class FallingBack:

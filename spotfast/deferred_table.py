@@ -38,22 +38,29 @@ class DeferredTable:
             if isinstance(ids, Tensor):  # of anything else, the layer complains itself
                 self._rows.catch_up(self._table, ids)
 
-    def step(self, gradient: Tensor, state: dict[str, Any], settings: Settings, learning_rate: float) -> None:
-        """Take a step with a sparse gradient, coalesced or not, and count it in the state.
+    def begin(self, state: dict[str, Any], settings: Settings) -> None:
+        """Be ready for a step, which allocates nothing then that is kept.
 
         Args:
-            gradient: of shape (N, D).
             state: as `torch.optim.Adam` keeps it.
             settings: of this step; those that were missed had the settings of their time.
-            learning_rate: of this step.
         """
         if self._rows is not None and self._rows.settings != settings:
             self.settle()
         self._state = state
         if self._rows is None:
             self._rows = DeferredRows(self._weight, *settings, int(state["step"]), number=self._number)
+
+    def step(self, gradient: Tensor, learning_rate: float) -> None:
+        """Take a step with a sparse gradient, coalesced or not, and count it in the state: after `begin`.
+
+        Args:
+            gradient: of shape (N, D).
+            learning_rate: of this step.
+        """
+        assert self._rows is not None
         self._rows.update(self._table, gradient._indices()[0], gradient._values(), learning_rate)
-        state["step"] += 1
+        self._state["step"] += 1
 
     def flush(self) -> None:
         """Bring all rows up to date."""

@@ -213,8 +213,8 @@ class Model:
     def _as_new_on_error(self) -> Iterator[None]:
         """If a model gets its network in the block and fails before an epoch is done, undo `_initialize`.
 
-        What was passed in is as before, too: the source of random numbers has not moved on, the module is where it was.
-        Who interrupts training keeps what was trained.
+        What was passed in is as before, too: the source of random numbers has not moved on, the module is where it was;
+        but its weights keep the steps that were taken. Who interrupts training keeps what was trained.
         """
         if self._net is not None:
             yield

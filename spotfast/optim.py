@@ -93,22 +93,29 @@ class DeferredAdam(torch.optim.Optimizer):
             closure: computes the loss and its gradients again, as in torch's optimizers.
         """
         loss = _loss_of(closure)
+        for group in self.param_groups:  # first, so that memory that runs out does before anything has moved
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._begin(parameter, parameter.grad, group)
         for group in self.param_groups:
             dense = []
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                table = self._tables.get(parameter)
-                if parameter.grad.is_sparse:
-                    if table is None:
-                        raise ValueError(f"sparse gradients must be of layers' tables, got one of {parameter.shape}")
-                    table.step(parameter.grad, self._state_of(parameter), _settings(group), float(group["lr"]))
-                else:
-                    if table is not None:
-                        table.settle()
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._tables[parameter].step(parameter.grad, float(group["lr"]))
+                elif parameter.grad is not None:
                     dense.append(parameter)
             self._step_dense(dense, group)
         return loss
+
+    def _begin(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Be ready for a step with a gradient: allocate what is kept."""
+        state, table = self._state_of(parameter), self._tables.get(parameter)
+        if gradient.is_sparse:
+            if table is None:
+                raise ValueError(f"sparse gradients must be of layers' tables, got one of {parameter.shape}")
+            table.begin(state, _settings(group))
+        elif table is not None:
+            table.settle()
 
     def flush(self) -> None:
         """Bring every row of every table up to date, as dense Adam would have it."""
@@ -186,11 +193,11 @@ class DeferredAdam(torch.optim.Optimizer):
         return torch.promote_types(parameter.dtype, torch.float32) if parameter in self._tables else parameter.dtype
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
-        state: dict[str, Any] = self.state[parameter]
+        state: dict[str, Any] | None = self.state.get(parameter)
         if not state:
-            state["step"] = torch.zeros((), device=_counting_device(parameter))
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = torch.zeros_like(parameter, dtype=self._moment_type(parameter))
+            dtype = self._moment_type(parameter)
+            moments = {name: torch.zeros_like(parameter, dtype=dtype) for name in ("exp_avg", "exp_avg_sq")}
+            state = self.state[parameter] = {"step": torch.zeros((), device=_counting_device(parameter)), **moments}
         return state
 
 
@@ -281,5 +288,6 @@ class RowwiseAdagrad(torch.optim.Optimizer):
             rows, values = gradient.indices()[0], gradient.values()
         else:
             rows, values = torch.arange(len(parameter), device=parameter.device), gradient
-        sums[rows] += values.square().mean(dim=1, keepdim=True)
-        parameter[rows] -= lr * values / (sums[rows].sqrt() + eps)
+        summed = sums[rows] + values.square().mean(dim=1, keepdim=True)
+        moved = parameter[rows] - lr * values / (summed.sqrt() + eps)
+        sums[rows], parameter[rows] = summed, moved  # at last, when there was memory for both

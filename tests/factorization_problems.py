@@ -11,10 +11,10 @@ import torch
 
 from spotfast.ops.factorization_epoch import (
     LOSSES_OF_RATINGS,
-    NegativeSampling,
     TrainingInteractions,
     factorization_epoch,
 )
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.negatives import popularity_thresholds
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 from spotfast.positives import Positives

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.machinery
+import re
 import sys
 import types
+import warnings
 
 import pytest
 import torch
 
+import spotfast.warnings
 from spotfast import backends
 from spotfast.cuda import choice
 
@@ -152,12 +155,26 @@ class TestChoose:
             assert backends.choose(operation, "cpu", name) == name
             assert backends.missing(name, torch.device("cpu")) is None
 
-    @pytest.mark.parametrize("operation", ["philox", "permutation", "negatives"])
     @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-    def test_on_cuda(self, operation, device, triton):
-        assert backends.choose(operation, device) == ("triton" if triton else "reference")
-        with pytest.raises(RuntimeError, match=f"'native' cannot run {operation} on {device}: it runs on the CPU"):
-            backends.choose(operation, device, "native")
+    def test_on_cuda(self, device, triton, monkeypatch):
+        """Without triton, that is said once, of all operations, and by none that has no kernels or is to run there."""
+        monkeypatch.setattr(spotfast.warnings, "_given", set())
+        operations = ("scores", "philox", "permutation", "negatives", "scores")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            chosen = [backends.choose(operation, device) for operation in operations]
+            with pytest.raises(RuntimeError, match=f"'native' cannot run philox on {device}: it runs on the CPU"):
+                backends.choose("philox", device, "native")
+            assert backends.choose("philox", device, "reference") == "reference"
+            monkeypatch.setenv("SPOTFAST_BACKEND", "reference")
+            assert backends.choose("sequence_loss", device) == "reference"
+        assert chosen == ["reference", *3 * ["triton" if triton else "reference"], "reference"]
+        if triton:
+            assert not caught
+        else:
+            (warning,) = caught
+            assert warning.category is spotfast.PerformanceWarning
+            assert re.search("run on their reference.*: triton is not installed: pip install", str(warning.message))
 
     @pytest.mark.usefixtures("triton")
     def test_on_other_devices(self):

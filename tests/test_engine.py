@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from device_reads import DeviceReads
 from models_to_train import (
     DIM,
     EXPLICIT,
@@ -28,6 +30,7 @@ from spotfast import backends
 from spotfast.factorization.implicit import NEGATIVES
 from spotfast.factorization.representations import BilinearNet
 from spotfast.optim import DeferredAdam
+from spotfast.training.autograd import AutogradEngine
 
 SMOOTH = [(cls, loss) for cls, loss in LOSSES if "hinge" not in loss]
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -98,6 +101,27 @@ class TestAgainstAutograd:
         model = trained()
         with autograd():
             assert_close(model, trained())
+
+
+class TestReads:
+    """Of a CUDA device: it is waited for once per fit, and by autograd for the loss of each epoch."""
+
+    @staticmethod
+    def reads(epochs, negatives):
+        with DeviceReads() as reads:
+            fitted(n_iter=epochs, negatives=negatives)
+        return reads.count
+
+    @pytest.mark.parametrize("negatives", NEGATIVES)
+    def test_in_the_engine(self, negatives):
+        assert self.reads(4, negatives) == self.reads(1, negatives)
+
+    @pytest.mark.parametrize("negatives", NEGATIVES)
+    def test_by_autograd(self, autograd, negatives, monkeypatch):
+        small_chunks = partial(AutogradEngine, positions_at_once=10)
+        monkeypatch.setattr("spotfast.factorization.model.AutogradEngine", small_chunks)
+        with autograd():
+            assert self.reads(4, negatives) == self.reads(1, negatives) + 3
 
 
 class TestResuming:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from device_reads import DeviceReads
 from factorization_problems import (
     ITEMS,
     RULES,
@@ -22,6 +23,7 @@ from factorization_problems import (
 import spotfast
 from spotfast import backends
 from spotfast.ops.factorization_epoch import LOSSES
+from spotfast.positives import Positives
 
 pytestmark = pytest.mark.skipif(backends.missing("native", torch.device("cpu")) is not None, reason="no C++ extension")
 
@@ -166,51 +168,60 @@ class TestReport:
 class TestIds:
     """They are read once, however many epochs there are, and again where they may have changed."""
 
-    @pytest.fixture
-    def reads(self, monkeypatch):
-        reads, aminmax = [], torch.aminmax
+    @pytest.mark.parametrize(("sampler", "reads"), [("uniform", 1), ("unseen", 2), ("popularity", 2)])
+    def test_once(self, sampler, reads):
+        case = problem(sampler=sampler)
+        with DeviceReads() as counted:
+            for epoch in range(3):
+                replace(case, at=replace(case.at, epoch=epoch)).train("native")
+        assert counted.count == reads
 
-        def counting(*arguments, **keywords):
-            reads.append(arguments)
-            return aminmax(*arguments, **keywords)
+    def test_what_counts_as_a_read(self):
+        numbers, mask = torch.arange(3), torch.tensor([True, False, True])
+        with DeviceReads() as counted:
+            bool(mask.any()), int(numbers[1]), numbers.sum().item(), numbers.tolist(), numbers[mask], mask.nonzero()
+            numbers[numbers].diff()
+        assert counted.count == 6
 
-        monkeypatch.setattr(torch, "aminmax", counting)
-        return reads
-
-    def test_once(self, reads):
-        case = problem(sampler="uniform")
-        for epoch in range(3):
-            replace(case, at=replace(case.at, epoch=epoch)).train("native")
-        assert len(reads) == 1
-
-    def test_changed_since(self, reads):
+    def test_changed_since(self):
         case = problem(sampler="uniform")
         case.train("native")
         case.interactions.pairs[7, 1] = ITEMS
         before = copy.deepcopy(case)
         with pytest.raises(ValueError, match=r"pairs\[:, 1\] must be in \[0, 100\), .* got \d+ .. 100"):
             case.train("native")
-        assert len(reads) == 2
         assert_same_bits(case, before)
 
-    def test_other_tables(self, reads):
+    def test_other_tables(self):
         case = problem(sampler="uniform")
         case.train("native")
         smaller = problem(sampler="uniform", sizes=(USERS // 2, ITEMS))
-        with pytest.raises(ValueError, match=r"pairs\[:, 0\] must be in \[0, 20\), the rows of users, got 0 .. 39"):
+        with (
+            DeviceReads() as counted,
+            pytest.raises(ValueError, match=r"pairs\[:, 0\] must be in \[0, 20\), the rows of users, got 0 .. 39"),
+        ):
             replace(case, users=smaller.users).train("native")
-        assert len(reads) == 1
+        assert counted.count == 0
 
-    def test_tensors_without_a_version(self, reads):
+    def test_tensors_without_a_version(self):
         """Whether those have changed, torch does not tell."""
         with torch.inference_mode():
             case = problem(sampler="uniform")
-            for _ in range(2):
-                case.train("native")
-        assert len(reads) == 2
+            with DeviceReads() as counted:
+                for _ in range(2):
+                    case.train("native")
+        assert counted.count == 2
+
+    def test_a_full_user_does_not_hinder_others(self):
+        case = problem(sampler="unseen", sizes=(USERS + 1, ITEMS))
+        case.interactions.pairs[:, 0].clamp_(max=USERS - 1)
+        case.sampling.positives.indptr[-1] = case.sampling.positives.indptr[-2] + ITEMS
+        case.train("native")
 
 
 PAIRS = torch.zeros(64, 2, dtype=torch.int32)
+POSITIVES = Positives(torch.arange(USERS + 1), torch.zeros(USERS, dtype=torch.int32), ITEMS)
+FULL = Positives(ITEMS * torch.arange(USERS + 1), torch.arange(ITEMS, dtype=torch.int32).repeat(USERS), ITEMS)
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
@@ -238,6 +249,15 @@ PAIRS = torch.zeros(64, 2, dtype=torch.int32)
         (lambda case: replace(case, loss="poisson"), "loss 'poisson' needs ratings and no sampling"),
         (but("sampling", num_items=101), "sampling.num_items must be at most 100, as items, got 101"),
         (but("sampling", slots=2), "sampling.slots must be 1 for loss 'bpr', got 2"),
+        (but("sampling", sampler="seen"), "sampling.sampler must be one of .* got 'seen'"),
+        (but("sampling", first=-1), "sampling.first must be .* got -1"),
+        (but("sampling", first=ITEMS), "sampling.num_items must be an integer of at least 101, got 100"),
+        (but("sampling", positives=None), "sampling.positives must be of 100 items for sampler 'unseen', got None"),
+        (but("sampling", positives=replace(POSITIVES, num_items=99)), "of 100 items .* got those of 99"),
+        (but("sampling", positives=replace(POSITIVES, indptr=torch.arange(USERS - 1))), "up to 39, got 38 rows"),
+        (but("sampling", positives=POSITIVES.to("meta")), "sampling.positives.indptr must be on cpu, .* got meta"),
+        (but("sampling", positives=FULL), "every one of the 100 items is a positive of user [0-9]+: nothing is left"),
+        (but("sampling", sampler="popularity"), r"sampling.thresholds must be of shape \(99,\), .* got None"),
         (but("interactions", pairs=PAIRS.long()), "interactions.pairs must be int32 .* got torch.int64"),
         (but("interactions", pairs=PAIRS[:0]), r"interactions.pairs must be .* n >= 1, got .*\(0, 2\)"),
         (but("interactions", pairs=PAIRS.T.contiguous().T), "interactions.pairs must be contiguous"),

@@ -17,7 +17,8 @@ from spotfast import PerformanceWarning, backends, warnings
 from spotfast.cuda.functions import KernelMissingError
 from spotfast.kernels.launch import is_rehearsal
 from spotfast.ops import bilinear, negatives, permutation, philox, rank_counts, sequence_loss, topk
-from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions, factorization_epoch
+from spotfast.ops.factorization_epoch import TrainingInteractions, factorization_epoch
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 from spotfast.positives import Positives

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from spotfast import backends
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu_check.py"
 PARTS = [
@@ -43,10 +46,12 @@ def test_a_rehearsal_runs_to_its_end(tmp_path):
     for name in PARTS:
         assert parts[name]["status"] == "passed", (name, parts[name])
         assert parts[name]["rows"] or name == "build"
-    assert "5 passed" in parts["tests"]["rows"][0]["summary"]
+    assert parts["tests"]["rows"][0]["name"].startswith("5 passed")
+    assert "were not run: a rehearsal on the CPU" in parts["tests"]["rows"][1]["name"]
     made, *compared = parts["ahead_of_time"]["rows"]
-    assert (made["name"], made["kernels"]) == ("build for 90", 1)
-    assert {row["name"] for row in compared} >= {"philox", "bilinear", "sequence_loss", "factorization_epoch"}
+    assert (made["name"], made["programs"]) == ("build for 90", 1)
+    with_kernels = {name for name, engines in backends.OPERATIONS.items() if "triton" in engines.get("cuda", ())}
+    assert {row["name"] for row in compared} == with_kernels
     for row in compared:
         assert row["same_bits"] and row["passed"] and min(row["first_call"], row["first_call_of_triton"]) > 0
     case = parts["epochs"]["rows"][0]
@@ -69,10 +74,33 @@ def test_the_parts_fit_in_eight_minutes(script):
 
 
 def test_a_part_that_takes_too_long_is_stopped_and_reported(script, tmp_path):
+    """With what it started, or its output would not end."""
+    code = "import subprocess, sys; print(1); subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     check = script.Check(True, tmp_path)
-    part, printed = check._part([sys.executable, "-uc", "import time; print(1); time.sleep(60)"], 3)
+    part, printed = check._part([sys.executable, "-uc", code], 3)
     assert (part.status, printed.strip()) == ("timed out", "1")
     assert part.seconds < 30
+
+
+@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize("installed", ["this checkout", "another", "none"])
+def test_what_is_built(script, tmp_path, monkeypatch, dry, installed):
+    places = {"this checkout": script.ROOT / "spotfast/__init__.py", "another": "/elsewhere/spotfast/__init__.py"}
+    commands = []
+
+    def call(command, seconds, folder):
+        probing = "-c" in command
+        if not probing:
+            commands.append(command)
+        printed = str(places.get(installed, "")) if probing else ""
+        return subprocess.CompletedProcess(command, probing and not printed, printed, ""), printed
+
+    check = script.Check(dry, tmp_path)
+    monkeypatch.setattr(check, "_call", call)
+    check._build()
+    assert check.parts["build"].status == "passed"
+    assert bool(commands) == (installed == "none" or (installed == "another" and not dry))
+    assert ("NOT OF THIS CHECKOUT" in (tmp_path / "gpu_check.txt").read_text()) == (dry and installed == "another")
 
 
 def test_a_part_that_fails_tells_why(script, tmp_path):
@@ -126,12 +154,53 @@ def test_failures_of_the_gpu_tests_are_written_down(tmp_path):
     assert "assert 1 == 2" in failed["failure"]
 
 
+def test_what_is_skipped_is_reported(script, tmp_path, monkeypatch):
+    printed = """..s
+SKIPPED [1] tests/gpu/test_one.py:9: needs 80 GiB of free memory
+169 tests of tests/gpu were not run: a rehearsal on the CPU
+2 passed, 1 skipped, 169 deselected in 2.79s
+"""
+    check = script.Check(True, tmp_path)
+    monkeypatch.setattr(check, "_part", lambda command, seconds, **given: (script.Part("passed"), printed))
+    check._tests()
+    text = (tmp_path / "gpu_check.txt").read_text()
+    assert all(line in text for line in printed.splitlines()[1:])
+
+
+@pytest.mark.parametrize(("status", "ends_with"), [("passed", None), ("not run", 1), ("failed", 1), ("timed out", 1)])
+def test_status(script, tmp_path, monkeypatch, status, ends_with):
+    monkeypatch.setattr(script.Check, "run", lambda self: self._note("tests", script.Part(status)))
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--dry", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) if ends_with else contextlib.nullcontext() as caught:
+        script.main()
+    assert caught is None or caught.value.code == ends_with
+
+
 def test_missing_packages_are_named(script, monkeypatch):
-    monkeypatch.setattr(script, "_version", lambda name: "missing" if name in ("numba", "filelock") else "1")
+    monkeypatch.setattr(script, "_version", lambda name: "missing" if name in ("numba", "filelock") else "99")
     assert script.missing() == [
         "numba is missing, which the tests need",
         "filelock is missing; nothing here needs it",
     ]
+
+
+def test_an_old_setuptools_is_named(script, monkeypatch):
+    """Pip does not look for it where it builds without isolation."""
+    versions = {"setuptools": "65.5.0"}
+    monkeypatch.setattr(script, "_version", lambda name: versions.get(name, "99"))
+    oldest = script.OLDEST_SETUPTOOLS
+    assert f'"setuptools>={oldest}"' in (SCRIPT.parents[1] / "pyproject.toml").read_text()
+    assert script.missing() == [f"setuptools 65.5.0 is too old: building needs {oldest} or newer"]
+    versions["setuptools"] = f"{oldest}.0.1"
+    assert not script.missing()
+
+
+def test_every_part_is_reported_if_nothing_can_be_built(script, tmp_path, monkeypatch):
+    check = script.Check(False, tmp_path)
+    monkeypatch.setattr(check, "_build", lambda: check._note("build", script.Part("failed")))
+    check.run()
+    assert {name.partition(",")[0] for name in PARTS} == set(check.parts)
+    assert {part.status for name, part in check.parts.items() if name != "build"} == {"not run"}
 
 
 class TestAheadOfTime:

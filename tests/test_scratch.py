@@ -11,8 +11,9 @@ import torch
 
 import spotfast
 from spotfast import backends
-from spotfast.ops.factorization_epoch import LOSSES_OF_RATINGS, NegativeSampling, TrainingInteractions
+from spotfast.ops.factorization_epoch import LOSSES_OF_RATINGS, TrainingInteractions
 from spotfast.ops.factorization_epoch import factorization_epoch as train_factorization
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.pooling_epoch import pooling_epoch
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.tables import EpochRange, Table, UpdateRule

@@ -91,7 +91,7 @@ class Check:
         self._call([sys.executable, "-m", "spotfast.cuda.build", target, str(compiled), *files])
         made = Manifest.read(compiled)
         taken = time.perf_counter() - started
-        self.rows.append({"name": f"build for {target}", "kernels": len(made.programs), "seconds": taken})
+        self.rows.append({"name": f"build for {target}", "programs": len(made.programs), "seconds": taken})
         results = []
         for mode in MODES:
             file = folder / f"results_{mode}.pt"

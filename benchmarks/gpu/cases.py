@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions
+from spotfast.ops.factorization_epoch import TrainingInteractions
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 from spotfast.traffic import Training
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from cases import Case, Problem, Shape, pairs
 from torch import Tensor
@@ -24,9 +25,12 @@ from spotfast.cuda import shipped
 from spotfast.ops import negatives, permutation, philox
 from spotfast.ops.bilinear import bilinear
 from spotfast.ops.factorization_epoch import factorization_epoch
+from spotfast.ops.rank_counts import vector_rank_counts
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.sequence_loss import sequence_loss
+from spotfast.ops.topk import vector_topk
 from spotfast.positives import Positives
+from spotfast.rows import Rows
 
 DIM, LENGTH = 64, 20
 SIZES, REHEARSED_SIZES = (4_096, 1_024, 200, 300), (8, 4, 6, 8)  # samples, and of a batch; users, items
@@ -55,6 +59,8 @@ class Work:
             "sequence_loss": self._sequence_loss,
             "row_update": self._row_update,
             "factorization_epoch": self._epoch,
+            "vector_ranks": self._ranks,
+            "vector_topk": self._topk,
         }
 
     def run(self) -> dict[str, Result]:
@@ -83,9 +89,11 @@ class Work:
         rows = torch.arange(4, dtype=torch.int32).repeat(self._users).to(self._device)
         positives = Positives(torch.arange(0, 4 * self._users + 1, 4).to(self._device), rows, self._items)
         users = self._ids(self._users, self._count)
+        thresholds = negatives.popularity_thresholds(np.arange(self._items)).to(self._device)
         return [
             negatives.uniform(1, 2, 0, self._count, 1, self._items, device=self._device, backend="triton"),
             negatives.unseen(1, 2, 0, self._count, 1, positives, users, backend="triton"),
+            negatives.popularity(1, 2, 0, self._count, 1, thresholds, positives, users, backend="triton"),
         ]
 
     def _bilinear(self) -> list[Tensor]:
@@ -125,6 +133,18 @@ class Work:
             backend="triton",
         )  # fmt: skip
         return [torch.tensor(result.loss, dtype=torch.float64), *problem.tensors]
+
+    def _vectors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        vectors = self._normal(self._users, DIM), self._normal(self._items, DIM)
+        return vectors[0], self._normal(self._users), vectors[1], self._normal(self._items)
+
+    def _ranks(self) -> list[Tensor]:
+        targets = Rows(np.arange(self._users + 1), np.arange(self._users) % self._items)
+        counts = vector_rank_counts(*self._vectors(), targets, backend="triton")
+        return [torch.from_numpy(count) for count in (counts.above, counts.equal, counts.before)]
+
+    def _topk(self) -> list[Tensor]:
+        return [torch.from_numpy(part) for part in vector_topk(*self._vectors(), 3, backend="triton")]
 
 
 def main() -> None:

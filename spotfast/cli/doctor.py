@@ -131,7 +131,7 @@ def _operations(devices: list[torch.device], lacks: dict[str, str]) -> str:
             if device.type not in by_device:
                 rows.append((operation, device.type, "the CPU", ""))
                 continue
-            chosen = backends.choose(operation, device)
+            chosen = backends.best(operation, device)
             candidates = by_device[device.type]
             notes = []
             for name in candidates[: candidates.index(chosen)]:
@@ -151,7 +151,7 @@ def _kernels() -> str:
             continue
         if not torch.cuda.is_available():
             rows.append((operation, "none", "no CUDA device"))
-        elif backends.choose(operation, "cuda") == "reference" and backends.missing("triton", CUDA) is None:
+        elif backends.best(operation, CUDA) == "reference" and backends.missing("triton", CUDA) is None:
             rows.append((operation, "reference", "SPOTFAST_BACKEND=reference is set"))
         else:
             choice = of_operation(operation)

@@ -15,7 +15,7 @@ from spotfast.factorization.calling import candidate_scores
 from spotfast.factorization.model import FactorizationModel
 from spotfast.interactions import Interactions
 from spotfast.model import OptimizerFunction
-from spotfast.ops.factorization_epoch import NegativeSampling
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.negatives import popularity_thresholds
 from spotfast.positives import Positives
 from spotfast.seeding import RandomStateLike

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from spotfast import backends, validation
-from spotfast.ops import negatives, tables
+from spotfast.ops import tables
+from spotfast.ops.negative_sampling import NegativeSampling
+from spotfast.ops.read_once import ReadOnce
 from spotfast.ops.tables import EpochRange, EpochResult, Table, UpdateRule
-from spotfast.positives import Positives
 from spotfast.reference import factorization_epoch as reference
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 LOSSES = ("pointwise", "bpr", "hinge", "adaptive_hinge", "regression", "poisson", "logistic")
 LOSSES_OF_RATINGS = ("regression", "poisson", "logistic")
-
-Bounds = tuple[list[int], list[int]]  # the lowest and the highest (user, item)
-_known_bounds: MutableMapping[Tensor, tuple[int, Bounds]] = WeakIdKeyDictionary()  # of pairs, for a version of them
 
 
 @dataclass(frozen=True)
@@ -40,38 +37,6 @@ class TrainingInteractions:
     pairs: Tensor
     ratings: Tensor | None = None
     weights: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class NegativeSampling:
-    """Where negatives are drawn from.
-
-    Attributes:
-        sampler: "uniform", "unseen" or "popularity" (see `spotfast.ops.negatives`).
-        slots: negatives per positive.
-        num_items: the size of the catalogue.
-        first: the first item that may be drawn; those below are padding.
-        positives: for "unseen" and "popularity".
-        thresholds: for "popularity".
-    """
-
-    sampler: str
-    slots: int
-    num_items: int
-    first: int = 0
-    positives: Positives | None = None
-    thresholds: Tensor | None = None
-
-    def draw(self, seed: int, epoch: int, start: int, stop: int, users: Tensor, backend: str = "auto") -> Tensor:
-        """Draw the negatives of a range of positions, whose users are (stop - start,): int64 (stop - start, slots)."""
-        at = seed, epoch, start, stop, self.slots
-        if self.sampler == "uniform":
-            return negatives.uniform(*at, self.num_items, first=self.first, device=users.device, backend=backend)
-        assert self.positives is not None
-        if self.sampler == "unseen":
-            return negatives.unseen(*at, self.positives, users, backend=backend)
-        assert self.thresholds is not None
-        return negatives.popularity(*at, self.thresholds, self.positives, users, backend=backend)
 
 
 def factorization_epoch(
@@ -98,15 +63,14 @@ def factorization_epoch(
 
     On CUDA, vectors may be bfloat16: what is computed and kept beside them is float32, and stores are rounded at
     random, to the right value on average, the same in each run. The host waits for the device at the beginning of the
-    first epoch of these interactions, where ids are checked, at each chunk of batches if negatives are "unseen" or by
-    "popularity", whose users are checked, and at the end of the epoch; in between it stays at most a hundred steps
-    ahead.
+    first epoch of these interactions, where ids are checked, and at the end of the epoch; in between it stays at most a
+    hundred steps ahead.
 
     Args:
         users: the table of users.
         items: the table of items.
         interactions: at least one; ids must be below the sizes of the tables.
-        sampling: None for the losses of ratings.
+        sampling: None for the losses of ratings; each user must have items that are no positives.
         loss: one of `LOSSES`.
         rule: the update rule.
         at: which epoch, and its batches.
@@ -225,13 +189,16 @@ def _check(
         raise ValueError(f"sampling.num_items must be at most {len(items.vectors)}, as items, got {sampling.num_items}")
     if sampling is not None and loss != "adaptive_hinge" and sampling.slots != 1:
         raise ValueError(f"sampling.slots must be 1 for loss {loss!r}, got {sampling.slots}")
-    _check_interactions(interactions, len(users.vectors), len(items.vectors), device)
+    highest = _check_interactions(interactions, len(users.vectors), len(items.vectors), device)
+    if sampling is not None:
+        sampling.check(interactions.pairs[:, 0], highest)
     tables.check_batches(at, len(interactions.pairs), 1 + (0 if sampling is None else sampling.slots))
 
 
 def _check_interactions(
     interactions: TrainingInteractions, num_users: int, num_items: int, device: torch.device
-) -> None:
+) -> int:
+    """Raise for interactions that do not fit the tables; return the highest user."""
     pairs = interactions.pairs
     for name in ("pairs", "ratings", "weights"):
         tables.check_device(f"interactions.{name}", getattr(interactions, name), device)
@@ -256,19 +223,13 @@ def _check_interactions(
                 f"interactions.pairs[:, {column}] must be in [0, {size}), the rows of {name}, "
                 f"got {lowest[column]} .. {highest[column]}"
             )
+    return highest[0]
 
 
-def _bounds(pairs: Tensor) -> Bounds:
-    """Return the bounds of pairs. The device is waited for once, unless they have changed: torch counts that."""
-    if pairs.is_inference():  # but not of these
-        return _read_bounds(pairs)
-    version, bounds = _known_bounds.get(pairs, (None, None))
-    if bounds is None or version != pairs._version:
-        bounds = _read_bounds(pairs)
-        _known_bounds[pairs] = pairs._version, bounds
-    return bounds
-
-
-def _read_bounds(pairs: Tensor) -> Bounds:
+def _read_bounds(pairs: Tensor) -> tuple[list[int], list[int]]:
+    """Return the lowest and the highest (user, item)."""
     lowest, highest = torch.stack(torch.aminmax(pairs, dim=0)).tolist()
     return lowest, highest
+
+
+_bounds = ReadOnce(_read_bounds)

@@ -112,6 +112,21 @@ def unseen(
     """
     _check(seed, epoch, start, stop, slots)
     _check_users(users, stop - start, positives)
+    return unseen_of_checked(seed, epoch, start, stop, slots, positives, users, backend=backend)
+
+
+def unseen_of_checked(
+    seed: int,
+    epoch: int,
+    start: int,
+    stop: int,
+    slots: int,
+    positives: Positives,
+    users: Tensor,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """`unseen`, for arguments that have been checked: to check users, the host waits for their device."""
     chosen = backends.choose("negatives", users.device, backend)
     if chosen == "native":
         drawn = backends.native().unseen_negatives(
@@ -171,11 +186,23 @@ def popularity(
     """
     _check(seed, epoch, start, stop, slots)
     _check_users(users, stop - start, positives)
-    if thresholds.shape != (positives.num_items - 1,):
-        raise ValueError(
-            f"thresholds must be of shape ({positives.num_items - 1},), one less than the items, "
-            f"got {tuple(thresholds.shape)}"
-        )
+    check_thresholds("thresholds", thresholds, positives.num_items)
+    return popularity_of_checked(seed, epoch, start, stop, slots, thresholds, positives, users, backend=backend)
+
+
+def popularity_of_checked(
+    seed: int,
+    epoch: int,
+    start: int,
+    stop: int,
+    slots: int,
+    thresholds: Tensor,
+    positives: Positives,
+    users: Tensor,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """`popularity`, for arguments that have been checked: to check users, the host waits for their device."""
     chosen = backends.choose("negatives", users.device, backend)
     if chosen == "native":
         drawn = backends.native().popularity_negatives(
@@ -245,9 +272,22 @@ def _check_users(users: Tensor, count: int, positives: Positives) -> None:
         low, high = (int(bound) for bound in torch.aminmax(users))
         if not 0 <= low <= high < num_users:
             raise ValueError(f"users must be in [0, {num_users}), got {low} .. {high}")
+    check_left(users, positives)
+
+
+def check_left(users: Tensor, positives: Positives) -> None:
+    """Raise if every item is a positive of one of the users."""
     full = positives.counts() >= positives.num_items
+    users = users.long()
     if bool(full.any()) and bool(full[users].any()):
         user = int(users[full[users]][0])
         raise ValueError(
             f"every one of the {positives.num_items} items is a positive of user {user}: nothing is left to sample"
         )
+
+
+def check_thresholds(name: str, thresholds: Tensor | None, num_items: int) -> None:
+    """Raise unless thresholds are of as many items."""
+    if thresholds is None or thresholds.shape != (num_items - 1,):
+        got = None if thresholds is None else tuple(thresholds.shape)
+        raise ValueError(f"{name} must be of shape ({num_items - 1},), one less than the items, got {got}")

@@ -7,7 +7,7 @@ once, and computes the loss of one batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spotfast import device_memory
 from spotfast.optim import DeferredAdam
-from spotfast.training.optimizer_state import state_bytes
+from spotfast.training.optimizer_state import allocate, state_bytes
 from spotfast.training.progress import Progress
 
 CHUNK_POSITIONS = 1 << 18  # loaded at once: order and negatives of many batches in one call each
@@ -61,8 +61,10 @@ class AutogradEngine:
         batch_size: int,
         positions_at_once: int = CHUNK_POSITIONS,
     ) -> None:
-        needed = {"gradients": _gradient_bytes(net), "the optimizer's state": state_bytes(optimizer)[1]}
+        by_rows = {id(layer.weight) for layer in net.modules() if getattr(layer, "sparse", False)}
+        needed = {"gradients": _gradient_bytes(net, by_rows), "the optimizer's state": state_bytes(optimizer)[1]}
         device_memory.require(next(net.parameters()).device, needed, device_memory.FOR_TRAINING)
+        allocate(optimizer, by_rows)
         self.count = task.count
         self._net = net
         self._optimizer = optimizer
@@ -116,7 +118,6 @@ def _clearing_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     return clear
 
 
-def _gradient_bytes(net: torch.nn.Module) -> int:
+def _gradient_bytes(net: torch.nn.Module, by_rows: Container[int]) -> int:
     """Return the size of the gradients that are still to be allocated; those of rows are small."""
-    by_rows = {id(layer.weight) for layer in net.modules() if getattr(layer, "sparse", False)}
     return sum(p.nbytes for p in net.parameters() if p.requires_grad and p.grad is None and id(p) not in by_rows)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from spotfast.interactions import Interactions
 from spotfast.ops import permutation
-from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions
+from spotfast.ops.factorization_epoch import TrainingInteractions
+from spotfast.ops.negative_sampling import NegativeSampling
 
 
 class FactorizationTask:
@@ -110,6 +111,7 @@ class ImplicitTask(FactorizationTask):
         several: bool,
     ) -> None:
         super().__init__(interactions, seed, device, loss_name, sampling)
+        sampling.check(self.interactions.pairs[:, 0], int(interactions.user_ids.max()))
         self._draw = sampling.draw
         self._score = score
         self._loss = loss

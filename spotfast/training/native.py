@@ -51,7 +51,7 @@ class NativeEngine:
             if device.type == "cuda" and vectors.embedding_dim > MOST_COLUMNS_IN_KERNELS:
                 raise recognition.NotRecognisedError(f"vectors have more than {MOST_COLUMNS_IN_KERNELS} numbers")
         rule = recognition.rule_of(optimizer, self._all_layers)
-        optimizer_state.steps_of(optimizer, self._weights)
+        self._steps = optimizer_state.steps_of(optimizer, self._weights)  # once: it is counted on the device
         state = optimizer_state.state_bytes(optimizer)[1]
         device_memory.require(device, {"the optimizer's state": state}, device_memory.FOR_TABLES)
         self._tables(rule)
@@ -64,15 +64,18 @@ class NativeEngine:
         if isinstance(self._optimizer, DeferredAdam):
             self._optimizer.flush()
         rule = recognition.rule_of(self._optimizer, self._all_layers)
-        steps = optimizer_state.steps_of(self._optimizer, self._weights)
         try:
-            result = epoch(self._tables(rule), rule, steps)
+            result = epoch(self._tables(rule), rule, self._steps)
         except BaseException:
-            optimizer_state.set_steps(self._optimizer, rule, self._weights, steps + report.steps)
+            self._count(report.steps)
             raise
-        optimizer_state.set_steps(self._optimizer, rule, self._weights, steps + result.batches)
+        self._count(result.batches)
         report.raise_error()
         return result.loss
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        optimizer_state.set_steps(self._optimizer, self._weights, self._steps)
 
     def _tables(self, rule: UpdateRule) -> list[Table]:
         tables = []

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spotfast.ops.tables import UpdateRule
-from spotfast.optim import DeferredAdam
+from spotfast.optim import DeferredAdam, RowwiseAdagrad
 from spotfast.training.recognition import NotRecognisedError
 
 _WITH_TWO_MOMENTS = (
     *(torch.optim.Adam, torch.optim.AdamW, torch.optim.SparseAdam),
     *(torch.optim.NAdam, torch.optim.RAdam, DeferredAdam),
 )
+_MOMENTS, _BUFFER = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
 
 
 def state_of(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor) -> tuple[Tensor, ...]:
@@ -25,12 +26,13 @@ def state_of(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor)
         NotRecognisedError: if it keeps something in another format.
     """
     state = optimizer.state[weight]
-    if not state:
-        _set_step(optimizer, rule, weight, 0)
     columns = 1 if rule.name == "rowwise_adagrad" else weight.shape[1]
+    missing = [name for name in rule.states if state.get(name) is None]
+    zeros = {name: torch.zeros(len(weight), columns, device=weight.device) for name in missing}
+    if not state:
+        state.update(_count(optimizer, optimizer.param_groups[0], weight, 0))
+    state.update(zeros)
     for name in rule.states:
-        if state.get(name) is None:
-            state[name] = torch.zeros(len(weight), columns, device=weight.device)
         kept = state[name]
         plain = kept.dtype == torch.float32 and kept.device == weight.device and kept.is_contiguous()
         if kept.shape != (len(weight), columns) or not plain:
@@ -52,12 +54,32 @@ def steps_of(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> int
     return steps.pop()
 
 
-def set_steps(optimizer: torch.optim.Optimizer, rule: UpdateRule, weights: Sequence[Tensor], steps: int) -> None:
-    """Note how many steps an optimizer has taken, in the format of its class."""
+def set_steps(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], steps: int) -> None:
+    """Note how many steps an optimizer with one group of parameters has taken, in the format of its class."""
     for weight in weights:
-        _set_step(optimizer, rule, weight, steps)
+        optimizer.state[weight].update(_count(optimizer, optimizer.param_groups[0], weight, steps))
     if isinstance(optimizer, DeferredAdam):
         optimizer.resume()
+
+
+def allocate(optimizer: torch.optim.Optimizer, by_rows: Container[int] = ()) -> None:
+    """Allocate what an optimizer would allocate while it takes its first step, when some parameters have moved.
+
+    That of `torch.optim.Adam`, `AdamW`, `SparseAdam`, and `SGD` with momentum and without dampening. Adagrad and our
+    own have it before they move anything; of others it is not known.
+
+    Args:
+        optimizer: of any class.
+        by_rows: the `id` of each parameter whose gradients are sparse; with momentum, `SGD` keeps those as they are.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            names = _names_kept(optimizer, group)
+            if names == _BUFFER and id(parameter) in by_rows:
+                continue
+            if names and parameter.requires_grad and not optimizer.state.get(parameter):
+                zeros = {name: torch.zeros_like(parameter) for name in names}
+                optimizer.state[parameter] = {**_count(optimizer, group, parameter, 0), **zeros}
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> tuple[int, int]:
@@ -85,12 +107,20 @@ def _numbers_kept(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) ->
     return 1 if isinstance(optimizer, torch.optim.RMSprop) else 0
 
 
-def _set_step(optimizer: torch.optim.Optimizer, rule: UpdateRule, weight: Tensor, steps: int) -> None:
-    if rule.name in ("sgd", "momentum", "rowwise_adagrad"):
-        return
-    # Plain SparseAdam counts in a Python integer, the others in a tensor; their fused kernels do it on the device.
-    group = optimizer.param_groups[0]
+def _names_kept(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of these numbers, zeros before the first step, where that is known."""
+    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SparseAdam):
+        return (*_MOMENTS, "max_exp_avg_sq") if group.get("amsgrad") else _MOMENTS
+    if type(optimizer) is torch.optim.SGD and group["momentum"] and not group["dampening"]:
+        return _BUFFER
+    return ()
+
+
+def _count(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], weight: Tensor, steps: int) -> dict[str, Any]:
+    """Return the number of steps taken, as the optimizer keeps it, if it does."""
+    if isinstance(optimizer, torch.optim.SGD | RowwiseAdagrad):
+        return {}
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        return {"step": steps}
     fused = isinstance(optimizer, DeferredAdam) or group.get("fused") or group.get("capturable")
-    device = weight.device if fused else torch.device("cpu")
-    counted = steps if rule.name == "sparse_adam" else torch.tensor(float(steps), device=device)
-    optimizer.state[weight]["step"] = counted
+    return {"step": torch.tensor(float(steps), device=weight.device if fused else torch.device("cpu"))}

@@ -19,10 +19,10 @@ import torch
 from spotfast import backends
 from spotfast.ops.factorization_epoch import (
     LOSSES_OF_RATINGS,
-    NegativeSampling,
     TrainingInteractions,
     factorization_epoch,
 )
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.negatives import popularity_thresholds
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 from spotfast.positives import Positives

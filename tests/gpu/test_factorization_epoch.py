@@ -7,10 +7,10 @@ import torch
 
 from spotfast.ops.factorization_epoch import (
     LOSSES,
-    NegativeSampling,
     TrainingInteractions,
     factorization_epoch,
 )
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 
 GIB = 2**30

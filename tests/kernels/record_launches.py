@@ -25,10 +25,10 @@ from spotfast.kernels.epoch_entries import BatchRuns
 from spotfast.ops.bilinear import bilinear
 from spotfast.ops.factorization_epoch import (
     LOSSES_OF_RATINGS,
-    NegativeSampling,
     TrainingInteractions,
     factorization_epoch,
 )
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.ranks import vector_ranks
 from spotfast.ops.row_update import DeferredRows
 from spotfast.ops.sequence_loss import LOSSES, sequence_loss

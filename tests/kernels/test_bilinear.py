@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from spotfast.ops import bilinear as ops
 from spotfast.ops.bilinear import bilinear
 
 pytestmark = pytest.mark.interpreter
@@ -196,3 +197,13 @@ def test_float64_is_for_the_reference():
     tables = [table.double() for table in tables]
     with pytest.raises(ValueError, match=r"must be float32 or bfloat16 for backend 'triton', got torch\.float64"):
         by("triton", user_ids, item_ids)(tables)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("id_dtype", [torch.int32, torch.int64])
+def test_registered_as_torch_asks(dtype, id_dtype):
+    tables, users, items, gradient = problem(5, 4, 3, id_dtype, "random")
+    leaves = [table.to(dtype).requires_grad_() for table in tables]
+    torch.library.opcheck(ops._scores, (*leaves, users, items, False, "triton"))
+    vectors = [table.detach() for table in (leaves[0], leaves[2])]
+    torch.library.opcheck(ops._row_gradients, (gradient, *vectors, users, items, "triton"))

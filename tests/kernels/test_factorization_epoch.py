@@ -9,6 +9,7 @@ import factorization_problems as cpu
 import numpy as np
 import pytest
 import torch
+from device_reads import DeviceReads
 
 from spotfast import backends
 from spotfast.device_memory import DeviceMemoryError
@@ -209,6 +210,18 @@ def test_a_settled_table_owes_nothing():
     settled = copy.deepcopy(case)
     epoch.settle()
     cpu.assert_same_bits(case, settled)
+
+
+@pytest.mark.usefixtures("large_blocks")
+@pytest.mark.parametrize("sampler", ["unseen", "popularity"])
+def test_an_epoch_reads_nothing_but_its_loss(sampler, monkeypatch):
+    """Not for its chunks, either, but before the first epoch of these interactions."""
+    monkeypatch.setattr(factorization_epoch, "MOST_ENTRIES", 20)  # two batches
+    case = problem("bpr", "adam", dim=3, count=21, batch_size=5, sampler=sampler)
+    case.train("triton")
+    with DeviceReads() as reads:
+        assert replace(case, at=replace(case.at, epoch=1, steps=5)).train("triton").batches == 5
+    assert reads.count == 1 + 1  # and a number of the schedule's head, which is made on the CPU
 
 
 @pytest.mark.usefixtures("large_blocks")
@@ -474,11 +487,12 @@ class TestModels:
             torch.testing.assert_close(parameter, other, rtol=1e-4, atol=1e-5)
 
 
-def test_widths_of_up_to_512_columns():
+@pytest.mark.parametrize("dim", [300, 512])
+def test_widths_of_up_to_512_columns(dim):
     """Their programs have more warps, which is all the same to the interpreter, and blocks of one row."""
     assert epoch_updates.update_warps(512) == 4
     assert epoch_updates.sum_warps(512) == 8
-    assert_agree(problem("bpr", "adam", dim=300, count=3, batch_size=3, steps=600, sizes=(3, 4)))
+    assert_agree(problem("bpr", "adam", dim=dim, count=3, batch_size=3, steps=600, sizes=(3, 4)))
 
 
 def test_the_epoch_is_part_of_the_stream():

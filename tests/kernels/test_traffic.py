@@ -10,7 +10,8 @@ import torch
 
 from spotfast import epoch_traffic, traffic
 from spotfast.kernels import epoch_scores, factorization_step
-from spotfast.ops.factorization_epoch import NegativeSampling, TrainingInteractions, factorization_epoch
+from spotfast.ops.factorization_epoch import TrainingInteractions, factorization_epoch
+from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.tables import EpochRange, Table, UpdateRule
 from spotfast.positives import Positives
 from spotfast.traffic import Entries, Training

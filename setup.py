@@ -41,6 +41,7 @@ PORTABLE_FLAGS = ["/O2", "/fp:precise", "/Brepro"] if WINDOWS else [
     f"-ffile-prefix-map={os.getcwd()}=.",
 ]  # fmt: skip
 LINK_FLAGS = ["/Brepro"] if WINDOWS else ["-pthread"]
+LIBRARIES = ["dl"] if sys.platform == "linux" else []  # in older C libraries a library of its own
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mprfchw"]  # the last is no operation where a CPU does not know it
 
 
@@ -53,6 +54,7 @@ def extension(name: str, isa_flags: list[str]) -> Pybind11Extension:
         define_macros=[("SPOTFAST_MODULE", name)],
         extra_compile_args=PORTABLE_FLAGS + isa_flags,
         extra_link_args=LINK_FLAGS,
+        libraries=LIBRARIES,
         cxx_std=17,
         optional=os.environ.get("SPOTFAST_REQUIRE_EXT") != "1",
     )

@@ -41,7 +41,6 @@ class PoolingEpoch {
           states_(batch_size_ * length_ * width_, kPoison),
           input_gradients_(batch_size_ * length_ * width_, kPoison),
           scratch_(team_.size(), Scratch(length_, candidates_, width_)) {
-        for (auto& scratch : scratch_) scratch.terms.resize(ids_.size() + 1);
         for (size_t entry = 0; entry < step_of_.size(); ++entry) {
             step_of_[entry] = static_cast<int32_t>(entry / candidates_);
         }
@@ -93,9 +92,8 @@ class PoolingEpoch {
               scored(candidates + 1) {}
         std::vector<float> scores, gradients, losses, sum;
         std::vector<int64_t> negatives;
-        // Of one step, and of one row: one more than there can be, for loops that write before they know.
-        std::vector<Scored> scored;
-        std::vector<Term> terms;
+        std::vector<Scored> scored;  // of one step: one more than there can be, for a loop that writes before it knows
+        std::vector<Term> terms;     // of one row
     };
 
     void train(int64_t start, int64_t count, int active) {
@@ -188,7 +186,8 @@ class PoolingEpoch {
         auto& terms = scratch_[member].terms;
         for (const auto& row : items_.rows.rows(member)) {
             int64_t count = 0;
-            items_.rows.each(number, row, [&](int64_t entry) {  // no branch here, either
+            items_.rows.each(number, row, [&](int64_t entry) {  // no branch on what has a gradient here, either
+                if (count == static_cast<int64_t>(terms.size())) terms.resize(2 * terms.size() + 1);
                 const int64_t step = step_of_[entry];
                 const bool follows = entry == step * candidates_;  // then it is an input of later steps, too
                 terms[count] = {gradients_[entry], &states_[step * width_],

@@ -7,7 +7,6 @@
 #include "owners.h"
 #include "parallel_for.h"
 #include "poison.h"
-#include "team.h"
 
 namespace spotfast {
 
@@ -42,10 +41,11 @@ bool DeferredRows::catch_up(const AdamTable& table, const int64_t* ids, int64_t 
     const std::lock_guard<std::mutex> lock(mutex_);
     check(ids, count);
     if (owed_.taken() == 0) return false;
-    Team team(members_for(count, threads));
-    make_room(count, table.dim, team.size());
-    team.run(team.size(), [&](int member) {
-        select(member, team.size(), ids, count);
+    const int members = members_for(count, threads);
+    make_room(count, table.dim, members);
+    parallel_parts(members, [&](int64_t part) {
+        const auto member = static_cast<int>(part);
+        select(member, members, ids, count);
         bool moved = false;
         each_own(member, table, ids, [&](int32_t, int64_t row) {
             if (!owes(row)) return;
@@ -55,7 +55,7 @@ bool DeferredRows::catch_up(const AdamTable& table, const int64_t* ids, int64_t 
         });
         members_[member].moved = moved;
     });
-    return std::any_of(members_.begin(), members_.begin() + team.size(), [](const Member& m) { return m.moved; });
+    return std::any_of(members_.begin(), members_.begin() + members, [](const Member& m) { return m.moved; });
 }
 
 void DeferredRows::update(const AdamTable& table, const int64_t* ids, const float* gradients, int64_t entries,
@@ -63,15 +63,16 @@ void DeferredRows::update(const AdamTable& table, const int64_t* ids, const floa
     const std::lock_guard<std::mutex> lock(mutex_);
     check(ids, entries);
     if (owed_.full()) flush_all(table, threads);
-    Team team(members_for(entries, threads));
-    make_room(entries, table.dim, team.size());
-    team.run(team.size(), [&](int member) {
-        sweep(member, team.size(), table);
-        select(member, team.size(), ids, entries);
+    const int members = members_for(entries, threads);
+    make_room(entries, table.dim, members);
+    parallel_parts(members, [&](int64_t part) {
+        const auto member = static_cast<int>(part);
+        sweep(member, members, table);
+        select(member, members, ids, entries);
         collect(member, table, ids);
     });
     owed_.take(learning_rate);
-    team.run(team.size(), [&](int member) { step(member, table, gradients); });
+    parallel_parts(members, [&](int64_t part) { step(static_cast<int>(part), table, gradients); });
 }
 
 void DeferredRows::flush(const AdamTable& table, int threads) {

@@ -163,15 +163,13 @@ void table_gradients(const StatesView& states, const ScoreGradients& scores, int
     std::fill_n(of_vectors, items * dim, 0.0f);
     std::fill_n(of_biases, items, 0.0f);
     const int members = static_cast<int>(std::clamp<int64_t>(2 * count / kStepsPerThread, 1, std::max(threads, 1)));
-    parallel_for(members, members, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t member = begin; member < end; ++member) {
-            for (int64_t row = 0; row < 2 * count; ++row) {
-                const int64_t item = row < count ? scores.positives[row] : scores.chosen[row - count];
-                const float gradient = scores.scale * scores.coefficients[row];
-                if (gradient == 0 || !owns(static_cast<int>(member), members, static_cast<int32_t>(item))) continue;
-                add_product(of_vectors + item * dim, states.at(row % count), gradient, dim);
-                of_biases[item] += gradient;
-            }
+    parallel_parts(members, [&](int64_t member) {
+        for (int64_t row = 0; row < 2 * count; ++row) {
+            const int64_t item = row < count ? scores.positives[row] : scores.chosen[row - count];
+            const float gradient = scores.scale * scores.coefficients[row];
+            if (gradient == 0 || !owns(static_cast<int>(member), members, static_cast<int32_t>(item))) continue;
+            add_product(of_vectors + item * dim, states.at(row % count), gradient, dim);
+            of_biases[item] += gradient;
         }
     });
 }

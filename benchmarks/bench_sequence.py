@@ -21,9 +21,9 @@ from spotfast.sequence.calling import training_scores
 from spotfast.sequence.implicit import ImplicitSequenceModel
 
 ITEMS, MANY_ITEMS, LENGTH, BATCH, SLOTS, LEARNING_RATE = 3_417, 1_000_000, 50, 256, 5, 1e-2
-TURNS, TURNS_OF_MANY_ITEMS, TURNS_OF_EQUALS = 9, 3, 49
+TURNS, TURNS_OF_MANY_ITEMS, TURNS_OF_EQUALS = 9, 3, 25
 TOLERANCE = 1e-5  # relative, between the losses of one batch
-BATCHES = {ITEMS: 16, MANY_ITEMS: 32}  # of an epoch, after which every row is brought up to date
+BATCHES = {ITEMS: 40, MANY_ITEMS: 32}  # of an epoch, after which every row is brought up to date
 CASES = (  # representation, loss, items, the least ratio
     ("mixture", "adaptive_hinge", ITEMS, 4.0),
     ("pooling", "adaptive_hinge", ITEMS, 6.0),

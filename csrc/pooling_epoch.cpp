@@ -31,7 +31,7 @@ class PoolingEpoch {
           batch_size_(std::min(settings.batch_size, sequences.count)),
           rule_(std::move(rule)),
           team_(static_cast<int>(std::min<int64_t>(settings.threads, batch_size_))),
-          items_(items, batch_size_ * length_ * candidates_, team_.size(), settings.threads),
+          items_(items, batch_size_ * length_ * candidates_, team_),
           width_(items_.blocks.width()),
           ids_(batch_size_ * length_ * candidates_, kNowhere),
           step_of_(ids_.size()),

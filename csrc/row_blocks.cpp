@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <new>
 
-#include "parallel_for.h"
-
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -33,13 +31,15 @@ float* allocate(int64_t count) {
 
 void RowBlocks::Free::operator()(float* memory) const { ::operator delete(memory, kHugePage); }
 
-RowBlocks::RowBlocks(const TableView& table, int threads) : table_(table), width_(padded(table.dim, kRegister)) {
+RowBlocks::RowBlocks(const TableView& table, Team& team) : table_(table), width_(padded(table.dim, kRegister)) {
     const int64_t state = padded(table.state_dim, kRegister);
     first_ = width_;
     second_ = first_ + (table.first != nullptr ? state : 0);
     stride_ = padded(kHeader + second_ + (table.second != nullptr ? state : 0), kLine);
     blocks_.reset(allocate(table.rows * stride_));
-    parallel_for(table.rows, threads, kGrain, [&](int64_t begin, int64_t end) {
+    const int members = static_cast<int>(std::clamp<int64_t>(table.rows / kGrain, 1, team.size()));
+    team.run(members, [&](int member) {
+        const int64_t begin = table.rows * member / members, end = table.rows * (member + 1) / members;
         std::fill(blocks_.get() + begin * stride_, blocks_.get() + end * stride_, 0.0f);
         for (int64_t row = begin; row < end; ++row) {
             const RowView own = view(row);

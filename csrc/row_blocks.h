@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "owed_steps.h"
+#include "team.h"
 
 namespace spotfast {
 
@@ -30,8 +31,8 @@ struct RowHeader {
 
 class RowBlocks {
   public:
-    // Copies a table in.
-    RowBlocks(const TableView& table, int threads);
+    // Copies a table in, on all members.
+    RowBlocks(const TableView& table, Team& team);
     // Copies the rows [begin, end) back.
     void unpack(int64_t begin, int64_t end) const;
 

@@ -19,6 +19,10 @@ class ThreadChoice {
     // Takes in how long a stretch took, in seconds per unit of work.
     void record(double seconds) {
         if (threads_ == 1) return;
+        if (!settled_) {  // what the work needs is still in the caches of other threads, or in none
+            settled_ = true;
+            return;
+        }
         double& average = seconds_[trial_ ? !all_ : all_];
         const bool slowed_down = average != 0 && seconds > kSuspicious * average;
         average = average == 0 ? seconds : 0.75 * average + 0.25 * seconds;
@@ -29,10 +33,12 @@ class ThreadChoice {
                 interval_ = kShortest;
             } else {
                 interval_ = std::min(2 * interval_, kLongest);
+                settled_ = false;
             }
             until_trial_ = interval_;
         } else if (--until_trial_ <= 0 || slowed_down) {
             trial_ = true;
+            settled_ = false;
             seconds_[!all_] = 0;  // what was measured long ago does not count
         }
     }
@@ -45,9 +51,9 @@ class ThreadChoice {
     int chosen() const { return all_ ? threads_ : 1; }
 
     int threads_;
-    bool all_ = true, trial_ = false;
+    bool all_ = true, trial_ = false, settled_ = false;
     double seconds_[2] = {0, 0};  // per unit of work: of one thread, of all
-    int64_t interval_ = kShortest, until_trial_ = 2;
+    int64_t interval_ = kShortest, until_trial_ = 1;
 };
 
 }  // namespace spotfast

@@ -23,8 +23,8 @@ constexpr bool is_bias(int64_t offset) {
 class TrainedTable {
   public:
     // For batches of at most `entries` ids.
-    TrainedTable(const TableView& table, int64_t entries, int members, int threads)
-        : blocks(table, threads), rows(entries, members) {}
+    TrainedTable(const TableView& table, int64_t entries, Team& team)
+        : blocks(table, team), rows(entries, team.size()) {}
 
     // Brings the rows of the selected entries up to date, and sweeps the rows whose turn it is.
     template <class Rule>

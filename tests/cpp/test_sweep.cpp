@@ -37,7 +37,8 @@ struct Table {
 // The most that a row owes at any time of some steps that read one row only.
 int64_t most_owed(const AdamSettings& settings, int members) {
     Table memory;
-    TrainedTable table(memory.view(), 1, members, 1);
+    Team team(members);
+    TrainedTable table(memory.view(), 1, team);
     AdamRule rule({0.01, settings, 0.0, 0.0, 0.0, 700});
     const int32_t id = 7;
     int64_t most = 0;

@@ -274,6 +274,20 @@ TEST(the_faster_number_of_threads_is_chosen) {
     CHECK(stretches_of_all(alone, 1000, 1.0, 2.0) == 0);
 }
 
+TEST(caches_of_other_threads_do_not_mislead_the_choice) {
+    for (const double of_all : {1.0, 3.0}) {
+        ThreadChoice choice(2);
+        int last = 0, faster = 0;
+        for (int i = 0; i < 1000; ++i) {
+            const int threads = choice.next();
+            faster += (threads == 2) == (of_all < 2.0);
+            choice.record(threads != last ? 100.0 : threads == 2 ? of_all : 2.0);
+            last = threads;
+        }
+        CHECK(faster > 970);
+    }
+}
+
 TEST(the_other_number_of_threads_is_tried_again) {
     ThreadChoice choice(2);
     stretches_of_all(choice, 1000, 2.0, 1.0);
@@ -298,7 +312,8 @@ TEST(tables_return_from_their_blocks_as_they_were) {
             for (size_t i = 0; i < numbers->size(); ++i) (*numbers)[i] = static_cast<float>(i);
         }
         copy = table;
-        const RowBlocks blocks(table.view(), 3);
+        Team team(3);
+        const RowBlocks blocks(table.view(), team);
         CHECK(blocks.rows() == kUserCount && blocks.width() % Lanes::kSize == 0);
         for (int64_t i = kDim; i < blocks.width(); ++i) CHECK(blocks.weights(7)[i] == 0);
         for (int64_t i = 0; i < kDim; ++i) CHECK(blocks.weights(7)[i] == table.weights[7 * kDim + i]);

@@ -17,7 +17,7 @@ namespace spotfast {
 // The integers of consecutive items, arranged such that scores of several items are computed side by side.
 class RoughTile {
   public:
-    static constexpr int kUsers = 4;   // users that share the loads of a panel
+    static constexpr int kUsers = 5;   // users that share the loads of a panel: as there are registers
     static constexpr int kPanel = 16;  // items side by side
 
     RoughTile(const VectorsView& items, int64_t dim, const RoughScale& scale,

@@ -15,7 +15,7 @@ namespace spotfast {
 
 namespace {
 
-constexpr int64_t kLeastUsersAtOnce = 256, kMostUsersAtOnce = 1024;  // share a packed tile: it costs them nothing
+constexpr int64_t kLeastUsersAtOnce = 250, kMostUsersAtOnce = 1000;  // share a packed tile: it costs them nothing
 constexpr int64_t kEntriesAtOnce = 1 << 21;                          // 32 MB
 constexpr int64_t kSampled = 8;                                      // one item in so many is in the sample
 constexpr int64_t kLeastSampled = 32;                                // lists from this length on are worth a sample

@@ -17,8 +17,8 @@ struct Model {
     int64_t num_users, num_items, dim;
     std::vector<float> users, user_biases, items, item_biases;
 
-    Model(int64_t num_users, int64_t num_items, int64_t dim, float vector_size, float bias_size)
-        : num_users(num_users), num_items(num_items), dim(dim) {
+    Model(int64_t num_items, int64_t dim, float vector_size, float bias_size)
+        : num_users(RoughTile::kUsers), num_items(num_items), dim(dim) {
         std::mt19937 generator(static_cast<unsigned>(dim + num_items));
         std::normal_distribution<float> normal;
         const auto fill = [&](std::vector<float>& values, int64_t count, float size) {
@@ -39,11 +39,11 @@ struct Model {
 std::vector<int32_t> rough_scores(const VectorsView& items, int64_t dim, const RoughScale& scale, const int16_t* users,
                                   bool fused) {
     RoughTile tile(items, dim, scale, fused);
-    const int32_t cuts[RoughTile::kUsers] = {INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN};
+    const std::vector<int32_t> cuts(RoughTile::kUsers, INT32_MIN);
     std::vector<int32_t> found(RoughTile::kUsers * items.rows, INT32_MIN);
     for (int64_t first = 0; first < items.rows; first += tile.capacity()) {
         tile.pack(first, std::min(tile.capacity(), items.rows - first));
-        tile.scan(users, cuts, [&](int u, int64_t item, int32_t rough) {
+        tile.scan(users, cuts.data(), [&](int u, int64_t item, int32_t rough) {
             CHECK(item >= 0 && item < items.rows);
             CHECK(found[u * items.rows + item] == INT32_MIN);  // once
             found[u * items.rows + item] = rough;
@@ -81,7 +81,7 @@ TEST(rough_scores_are_within_their_error) {
     for (int64_t dim : {1, 2, 3, 31, 32, 33, 128, 512}) {
         for (float bias_size : {0.0f, 1e-3f, 1.0f, 1e4f}) {
             for (float vector_size : {1.0f, 1e-4f, 1e3f}) {
-                const Model model(4, 37, dim, vector_size, bias_size);
+                const Model model(37, dim, vector_size, bias_size);
                 check_model(model, true);
                 check_model(model, false);
             }
@@ -90,19 +90,19 @@ TEST(rough_scores_are_within_their_error) {
 }
 
 TEST(rough_scores_of_nothing_but_zeros_and_denormals) {
-    check_model(Model(4, 20, 3, 0.0f, 0.0f), true);
-    check_model(Model(4, 20, 3, 1e-39f, 0.0f), true);
-    check_model(Model(4, 20, 3, 1e-39f, 1e-39f), true);
-    check_model(Model(4, 20, 3, 0.0f, 1.0f), true);
-    check_model(Model(4, 20, 3, 1e15f, 1e30f), true);
-    Model model(4, 20, 3, 1e-5f, 1.0f);
+    check_model(Model(20, 3, 0.0f, 0.0f), true);
+    check_model(Model(20, 3, 1e-39f, 0.0f), true);
+    check_model(Model(20, 3, 1e-39f, 1e-39f), true);
+    check_model(Model(20, 3, 0.0f, 1.0f), true);
+    check_model(Model(20, 3, 1e15f, 1e30f), true);
+    Model model(20, 3, 1e-5f, 1.0f);
     std::fill(model.items.begin(), model.items.end(), 3e38f);  // their length is not a float any more
     check_model(model, true);
 }
 
 TEST(rough_scores_of_heavy_tails) {
     for (const bool biases : {true, false}) {
-        Model model(4, 700, 5, 1.0f, 1.0f);
+        Model model(700, 5, 1.0f, 1.0f);
         for (auto* values : {&model.items, &model.item_biases}) {
             for (float& value : *values) value *= value * value * value * value;
             check_model(model, biases);
@@ -112,7 +112,7 @@ TEST(rough_scores_of_heavy_tails) {
 
 // Far larger items, even if they are of different signs, or none but they have a bias: what is left has its own scale.
 TEST(outliers_leave_the_scale_of_the_rest_as_it_is) {
-    const Model plain(4, 700, 5, 1.0f, 1.0f);
+    const Model plain(700, 5, 1.0f, 1.0f);
     for (const float size : {1e3f, -1e3f, 1e20f, -1e30f}) {
         Model model = plain;
         model.item_biases[17] = size;
@@ -131,7 +131,7 @@ TEST(outliers_leave_the_scale_of_the_rest_as_it_is) {
 }
 
 TEST(items_without_biases_beside_a_few_with_one) {
-    Model model(4, 700, 5, 1.0f, 0.0f);
+    Model model(700, 5, 1.0f, 0.0f);
     model.item_biases[3] = 50.0f;
     model.item_biases[600] = -1.0f;
     check_model(model, true);
@@ -144,7 +144,7 @@ TEST(items_without_biases_beside_a_few_with_one) {
 namespace {
 
 void check_scan(bool fused) {
-    const Model model(4, 3000, 33, 1.0f, 1.0f);
+    const Model model(3000, 33, 1.0f, 1.0f);
     const VectorsView users = model.users_view(), items = model.items_view(true);
     const RoughScale scale(items, model.dim);
     std::vector<int16_t> vectors(RoughTile::kUsers * scale.width());

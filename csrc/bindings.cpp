@@ -308,28 +308,42 @@ py::tuple py_sequence_loss(const py::array_t<float>& states, const Array<float>&
     return py::make_tuple(result.mean, chosen, coefficients, result.total);
 }
 
-// With `summed`, gradients of whole tables; else of the rows that were read.
-py::tuple py_sequence_gradients(const py::array_t<float>& states, const Array<float>& vectors,
-                                const Array<int64_t>& positives, const Array<int64_t>& chosen,
-                                const Array<float>& coefficients, float scale, bool summed, int threads) {
+ScoreGradients score_gradients(const Array<int64_t>& positives, const Array<int64_t>& chosen,
+                               const Array<float>& coefficients, float scale) {
+    return {positives.data(), chosen.data(), coefficients.data(), scale};
+}
+
+Array<float> py_sequence_state_gradients(const py::array_t<float>& states, const Array<float>& vectors,
+                                         const Array<int64_t>& positives, const Array<int64_t>& chosen,
+                                         const Array<float>& coefficients, float scale, int threads) {
     const StatesView view = states_view(states);
     const VectorsView items{vectors.data(), nullptr, vectors.shape(0)};
-    const ScoreGradients scores{positives.data(), chosen.data(), coefficients.data(), scale};
-    Array<float> of_states({view.sequences, view.length, view.dim});
-    const int64_t rows = summed ? items.rows : 2 * view.sequences * view.length;
+    const ScoreGradients scores = score_gradients(positives, chosen, coefficients, scale);
+    Array<float> out({view.sequences, view.length, view.dim});
+    float* data = out.mutable_data();
+    py::gil_scoped_release release;
+    state_gradients(view, items, scores, threads, data);
+    return out;
+}
+
+// With a number of items, gradients of whole tables; else of the rows that were read.
+py::tuple py_sequence_item_gradients(const py::array_t<float>& states, const Array<int64_t>& positives,
+                                     const Array<int64_t>& chosen, const Array<float>& coefficients, float scale,
+                                     std::optional<int64_t> num_items, int threads) {
+    const StatesView view = states_view(states);
+    const ScoreGradients scores = score_gradients(positives, chosen, coefficients, scale);
+    const int64_t rows = num_items.value_or(2 * view.sequences * view.length);
     Array<float> of_vectors({rows, view.dim}), of_biases({rows, int64_t{1}});
-    float *state_data = of_states.mutable_data(), *vector_data = of_vectors.mutable_data();
-    float* bias_data = of_biases.mutable_data();
+    float *vector_data = of_vectors.mutable_data(), *bias_data = of_biases.mutable_data();
     {
         py::gil_scoped_release release;
-        state_gradients(view, items, scores, threads, state_data);
-        if (summed) {
+        if (num_items) {
             table_gradients(view, scores, rows, threads, vector_data, bias_data);
         } else {
             row_gradients(view, scores, threads, vector_data, bias_data);
         }
     }
-    return py::make_tuple(of_states, of_vectors, of_biases);
+    return py::make_tuple(of_vectors, of_biases);
 }
 
 // The states that an update rule does not keep are None.
@@ -565,9 +579,12 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     m.def("sequence_loss", &py_sequence_loss, py::arg("states").noconvert(), py::arg("vectors").noconvert(),
           py::arg("biases").noconvert(), py::arg("positives").noconvert(), py::arg("negatives").noconvert(),
           py::arg("mask").noconvert(), py::arg("loss"), py::arg("threads"));
-    m.def("sequence_gradients", &py_sequence_gradients, py::arg("states").noconvert(), py::arg("vectors").noconvert(),
+    m.def("sequence_state_gradients", &py_sequence_state_gradients, py::arg("states").noconvert(),
+          py::arg("vectors").noconvert(), py::arg("positives").noconvert(), py::arg("chosen").noconvert(),
+          py::arg("coefficients").noconvert(), py::arg("scale"), py::arg("threads"));
+    m.def("sequence_item_gradients", &py_sequence_item_gradients, py::arg("states").noconvert(),
           py::arg("positives").noconvert(), py::arg("chosen").noconvert(), py::arg("coefficients").noconvert(),
-          py::arg("scale"), py::arg("summed"), py::arg("threads"));
+          py::arg("scale"), py::arg("num_items"), py::arg("threads"));
     def_training(m);
     def_row_update(m);
 }

@@ -89,6 +89,15 @@ void OwedSteps::restart() {
     shrunk_at_.assign(1, 1.0);
 }
 
+void OwedSteps::make_room() {
+    const auto make_room_in = [](auto& entries) {
+        if (entries.size() == entries.capacity()) entries.reserve(2 * entries.size());
+    };
+    make_room_in(steps_);
+    make_room_in(owed_);
+    make_room_in(shrunk_at_);
+}
+
 void OwedSteps::take(double learning_rate) {
     const double step = static_cast<double>(base_ + ++taken_);
     const double correction1 = 1 - std::pow(settings_.beta1, step), correction2 = 1 - std::pow(settings_.beta2, step);

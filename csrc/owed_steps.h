@@ -81,6 +81,8 @@ class OwedSteps {
     // Every row is up to date: nothing is owed.
     void restart();
 
+    // Allocates what the next step needs.
+    void make_room();
     // A step is taken with this learning rate; then `step` applies to the rows with a gradient.
     void take(double learning_rate);
 

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -13,35 +12,35 @@
 
 namespace spotfast {
 
-// Calls body(part) for the parts 0 .. parts - 1, on as many threads; those that are free first take what is left. An
-// exception is rethrown when all have ended.
+// Calls body(part) for the parts 0 .. parts - 1, on up to `threads` threads; those that are free first take what is
+// left. An exception, the first if there are several, is rethrown when all have ended.
 template <class Body>
-void parallel_parts(int64_t parts, const Body& body) {
-    std::vector<std::exception_ptr> failures(parts);
+void parallel_parts(int64_t parts, int threads, const Body& body) {
+    std::exception_ptr failure;
+    std::atomic<bool> failed{false};
     std::atomic<int64_t> next{0};
     auto work = [&]() noexcept {
         for (int64_t part = next++; part < parts; part = next++) {
             try {
                 body(part);
             } catch (...) {
-                failures[part] = std::current_exception();
+                if (!failed.exchange(true)) failure = std::current_exception();
             }
         }
     };
     const auto call = [](void* of) { (*static_cast<decltype(work)*>(of))(); };
-    if (parts == 1 || !run_on_openmp(static_cast<int>(parts), call, &work)) {
+    // All threads, however few the parts: OpenMP would end those that are left out, and start them for torch again.
+    if (parts == 1 || threads == 1 || !run_on_openmp(threads, call, &work)) {
         std::vector<std::thread> workers;
-        workers.reserve(parts - 1);
         try {
-            while (static_cast<int64_t>(workers.size()) < parts - 1) workers.emplace_back(work);
-        } catch (const std::system_error&) {  // no more threads: the others do the work
+            workers.reserve(std::min<int64_t>(parts, threads) - 1);
+            while (workers.size() < workers.capacity()) workers.emplace_back(work);
+        } catch (...) {  // no more threads: the others do the work
         }
         work();
         for (auto& worker : workers) worker.join();
     }
-    for (const auto& failure : failures) {
-        if (failure) std::rethrow_exception(failure);
-    }
+    if (failure) std::rethrow_exception(failure);
 }
 
 // Calls body(begin, end) on up to `threads` threads for ranges of at least `grain` that together cover [0, count).
@@ -49,7 +48,7 @@ template <class Body>
 void parallel_for(int64_t count, int threads, int64_t grain, const Body& body) {
     const int64_t parts = std::clamp<int64_t>(count / std::max<int64_t>(grain, 1), 1, std::max(threads, 1));
     const auto boundary = [&](int64_t part) { return count / parts * part + std::min(part, count % parts); };
-    parallel_parts(parts, [&](int64_t part) { body(boundary(part), boundary(part + 1)); });
+    parallel_parts(parts, threads, [&](int64_t part) { body(boundary(part), boundary(part + 1)); });
 }
 
 // The same in chunks of at most `most`, each for the thread that is free first: one that is held up by another process
@@ -58,7 +57,7 @@ template <class Body>
 void parallel_chunks(int64_t count, int threads, int64_t least, int64_t most, const Body& body) {
     const int64_t share = (count + threads - 1) / threads, smallest = std::min({least, share, most});
     std::atomic<int64_t> next{0};
-    parallel_parts(std::clamp<int64_t>(count, 1, threads), [&](int64_t) {
+    parallel_parts(std::clamp<int64_t>(count, 1, threads), threads, [&](int64_t) {
         for (int64_t begin = next; begin < count;) {
             const int64_t end = std::min(begin + std::clamp((count - begin) / (2 * threads), smallest, most), count);
             if (!next.compare_exchange_weak(begin, end)) continue;  // `begin` is now where the others have come to

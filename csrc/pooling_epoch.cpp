@@ -89,10 +89,10 @@ class PoolingEpoch {
               gradients(length * candidates, kPoison),
               losses(length, kPoison),
               sum(width, kPoison),
-              scored(candidates + 1) {}
+              scored(candidates) {}
         std::vector<float> scores, gradients, losses, sum;
         std::vector<int64_t> negatives;
-        std::vector<Scored> scored;  // of one step: one more than there can be, for a loop that writes before it knows
+        std::vector<Scored> scored;  // of one step
         std::vector<Term> terms;     // of one row
     };
 

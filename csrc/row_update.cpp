@@ -43,7 +43,7 @@ bool DeferredRows::catch_up(const AdamTable& table, const int64_t* ids, int64_t 
     if (owed_.taken() == 0) return false;
     const int members = members_for(count, threads);
     make_room(count, table.dim, members);
-    parallel_parts(members, [&](int64_t part) {
+    parallel_parts(members, threads, [&](int64_t part) {
         const auto member = static_cast<int>(part);
         select(member, members, ids, count);
         bool moved = false;
@@ -65,14 +65,14 @@ void DeferredRows::update(const AdamTable& table, const int64_t* ids, const floa
     if (owed_.full()) flush_all(table, threads);
     const int members = members_for(entries, threads);
     make_room(entries, table.dim, members);
-    parallel_parts(members, [&](int64_t part) {
+    parallel_parts(members, threads, [&](int64_t part) {
         const auto member = static_cast<int>(part);
         sweep(member, members, table);
         select(member, members, ids, entries);
         collect(member, table, ids);
     });
     owed_.take(learning_rate);
-    parallel_parts(members, [&](int64_t part) { step(static_cast<int>(part), table, gradients); });
+    parallel_parts(members, threads, [&](int64_t part) { step(static_cast<int>(part), table, gradients); });
 }
 
 void DeferredRows::flush(const AdamTable& table, int threads) {
@@ -103,6 +103,7 @@ void DeferredRows::check(const int64_t* ids, int64_t count) const {
 
 // Nothing is allocated after it: marks in `last_` must not be left there by an exception.
 void DeferredRows::make_room(int64_t count, int64_t dim, int members) {
+    owed_.make_room();
     if (members_.size() < static_cast<size_t>(members)) members_.resize(members);
     if (next_.size() < static_cast<size_t>(count)) next_.resize(count, kNowhere);
     for (int member = 0; member < members; ++member) {

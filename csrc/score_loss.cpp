@@ -42,7 +42,7 @@ float hinge(const float* scores, float, float* gradients) {
     const float inside = loss < 0 ? 0.0f : 1.0f;  // a NaN is inside: it must not vanish
     gradients[0] = -inside;
     gradients[1] = inside;
-    return inside * loss;
+    return inside != 0 ? loss : 0.0f;
 }
 
 float regression(const float* scores, float rating, float* gradients) {

@@ -151,8 +151,10 @@ void row_gradients(const StatesView& states, const ScoreGradients& scores, int t
     parallel_for(2 * count, threads, kStepsPerThread, [&](int64_t begin, int64_t end) {
         std::fill(of_rows + begin * dim, of_rows + end * dim, 0.0f);
         for (int64_t row = begin; row < end; ++row) {
+            of_biases[row] = 0.0f;
+            if (scores.coefficients[row] == 0) continue;
             const float gradient = of_biases[row] = scores.scale * scores.coefficients[row];
-            if (gradient != 0) add_product(of_rows + row * dim, states.at(row % count), gradient, dim);
+            add_product(of_rows + row * dim, states.at(row % count), gradient, dim);
         }
     });
 }
@@ -163,11 +165,12 @@ void table_gradients(const StatesView& states, const ScoreGradients& scores, int
     std::fill_n(of_vectors, items * dim, 0.0f);
     std::fill_n(of_biases, items, 0.0f);
     const int members = static_cast<int>(std::clamp<int64_t>(2 * count / kStepsPerThread, 1, std::max(threads, 1)));
-    parallel_parts(members, [&](int64_t member) {
+    parallel_parts(members, threads, [&](int64_t member) {
         for (int64_t row = 0; row < 2 * count; ++row) {
             const int64_t item = row < count ? scores.positives[row] : scores.chosen[row - count];
+            if (scores.coefficients[row] == 0) continue;
+            if (!owns(static_cast<int>(member), members, static_cast<int32_t>(item))) continue;
             const float gradient = scores.scale * scores.coefficients[row];
-            if (gradient == 0 || !owns(static_cast<int>(member), members, static_cast<int32_t>(item))) continue;
             add_product(of_vectors + item * dim, states.at(row % count), gradient, dim);
             of_biases[item] += gradient;
         }

@@ -82,3 +82,11 @@ def test_other_dtypes_take_the_reference():
 def test_bad_shapes(states, vectors, message):
     with pytest.raises(ValueError, match=message):
         mixture_scores(torch.zeros(states), torch.zeros(vectors))
+
+
+def test_second_derivatives_are_refused():
+    """They would be wrong without a word: the first ones are constants to autograd."""
+    states, vectors, _ = inputs()
+    states.requires_grad_()
+    with pytest.raises(RuntimeError, match="no second derivatives: backend 'reference' has"):
+        torch.autograd.grad(mixture_scores(states, vectors, backend="native").sum(), states, create_graph=True)

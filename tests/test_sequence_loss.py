@@ -121,6 +121,47 @@ def test_a_nan_does_not_vanish():
 
 
 @native
+@pytest.mark.parametrize("loss", ["bpr", "adaptive_hinge"])
+@pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (1, 2)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_native_has_no_gradients_of_what_is_frozen(loss, frozen, sparse):
+    floats, others = inputs(loss, torch.float32)
+    expected = value_and_gradients("native", loss, floats, others, sparse)[1:]
+    for place in frozen:
+        floats[place].requires_grad_(False)
+    sequence_loss(*floats, *others, loss, sparse=sparse).backward(torch.tensor(0.7))
+    for place, tensor in enumerate(floats):
+        if place in frozen:
+            assert tensor.grad is None
+        else:
+            assert torch.equal(tensor.grad.to_dense() if tensor.grad.is_sparse else tensor.grad, expected[place])
+
+
+@native
+def test_native_refuses_second_derivatives():
+    """They would be wrong without a word: its first ones are constants to autograd."""
+    floats, others = inputs("bpr", torch.float32)
+    with pytest.raises(RuntimeError, match="no second derivatives: backend 'reference' has"):
+        torch.autograd.grad(sequence_loss(*floats, *others, "bpr"), floats, create_graph=True)
+    value = sequence_loss(*floats, *others, "bpr", backend="reference")
+    assert torch.autograd.grad(value, floats, create_graph=True)[0].requires_grad
+
+
+@native
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_native_is_float32_whatever_the_default(default):
+    floats, others = inputs("bpr", torch.float32)
+    expected = sequence_loss(*floats, *others, "bpr")
+    torch.set_default_dtype(default)
+    try:
+        value = sequence_loss(*floats, *others, "bpr")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert value.dtype == torch.float32
+    assert value == expected
+
+
+@native
 @pytest.mark.parametrize("name", ["positives", "negatives"])
 @pytest.mark.parametrize("wrong", [-1, ITEMS])
 def test_native_names_an_id_out_of_range(name, wrong):

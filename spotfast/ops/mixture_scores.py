@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from spotfast import backends
 from spotfast.reference import mixture_scores as reference
@@ -63,8 +62,10 @@ class _MixtureScores(torch.autograd.Function):
         return torch.from_numpy(scores).view(vectors.shape[:-1])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
+        # Not `once_differentiable`, which is silent where only this gradient's own inputs are differentiated again.
+        if torch.is_grad_enabled():
+            raise RuntimeError("backend 'native' of mixture_scores has no second derivatives: backend 'reference' has")
         states, vectors = ctx.saved_tensors
         arrays = [
             tensor.detach().contiguous().numpy()

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from spotfast import backends
 from spotfast.ops.table_gradients import sparse_gradient
@@ -57,20 +56,29 @@ class _SequenceLoss(torch.autograd.Function):
         )
         ctx.save_for_backward(steps, vectors, positives, torch.from_numpy(chosen), torch.from_numpy(coefficients))
         ctx.sparse = sparse
-        return torch.tensor(mean)
+        return steps.new_tensor(mean)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
+        # Not `once_differentiable`, which is silent where only this gradient's own inputs are differentiated again.
+        if torch.is_grad_enabled():
+            raise RuntimeError("backend 'native' of sequence_loss has no second derivatives: backend 'reference' has")
         steps, vectors, positives, chosen, coefficients = ctx.saved_tensors
-        arrays = map(_array, (steps, vectors, positives, chosen, coefficients))
-        scale = upstream.item() / ctx.total
-        gradients = backends.native().sequence_gradients(*arrays, scale, not ctx.sparse, backends.num_threads())
-        of_steps, *of_tables = map(torch.from_numpy, gradients)
-        if ctx.sparse:
-            ids = torch.cat([positives.flatten(), chosen.flatten()])
-            of_tables = [sparse_gradient(rows, ids, len(vectors)) for rows in of_tables]
-        return of_steps, *of_tables, None, None, None, None, None
+        native, threads = backends.native(), backends.num_threads()
+        scores = *map(_array, (positives, chosen, coefficients)), upstream.item() / ctx.total
+        of_steps = of_vectors = of_biases = None
+        if ctx.needs_input_grad[0]:
+            of_steps = torch.from_numpy(
+                native.sequence_state_gradients(_array(steps), _array(vectors), *scores, threads)
+            )
+        if any(ctx.needs_input_grad[1:3]):
+            num_items = None if ctx.sparse else len(vectors)
+            gradients = native.sequence_item_gradients(_array(steps), *scores, num_items, threads)
+            of_vectors, of_biases = map(torch.from_numpy, gradients)
+            if ctx.sparse:
+                ids = torch.cat([positives.flatten(), chosen.flatten()])
+                of_vectors, of_biases = (sparse_gradient(rows, ids, len(vectors)) for rows in (of_vectors, of_biases))
+        return of_steps, of_vectors, of_biases, None, None, None, None, None
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

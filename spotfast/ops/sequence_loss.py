@@ -60,7 +60,8 @@ def sequence_loss(
     Raises:
         ValueError: for an unknown loss, and for shapes that do not fit each other, naming the argument.
         TypeError: for tensors of other dtypes.
-        RuntimeError: for tensors on several devices, and for a backend that cannot run.
+        RuntimeError: for tensors on several devices, for a backend that cannot run, and from the backward pass of
+            backend "native" with `create_graph=True`.
 
     Example:
         >>> ids = torch.ones(1, 2, dtype=torch.int64)

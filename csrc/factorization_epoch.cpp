@@ -29,12 +29,12 @@ struct Term {
 // Of the samples that a thread scores side by side.
 struct Scratch {
     explicit Scratch(int64_t candidates)
-        : scores(kScored * candidates, kPoison), gradients(kScored * candidates, kPoison), terms(candidates + 1) {
+        : scores(kScored * candidates, kPoison), gradients(kScored * candidates, kPoison), terms(candidates) {
         for (float* numbers : {ratings, weights, losses}) std::fill_n(numbers, kScored, kPoison);
     }
 
     std::vector<float> scores, gradients;
-    std::vector<Term> terms;                 // of one sample; one more, for the loop that writes before it knows
+    std::vector<Term> terms;                 // of one sample
     std::vector<BatchRows::Entries> moving;  // of the rows of a batch
     float ratings[kScored], weights[kScored], losses[kScored];
 };

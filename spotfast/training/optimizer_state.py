@@ -73,8 +73,8 @@ def allocate(optimizer: torch.optim.Optimizer, by_rows: Container[int] = ()) -> 
         by_rows: the `id` of each parameter whose gradients are sparse; with momentum, `SGD` keeps those as they are.
     """
     for group in optimizer.param_groups:
+        names = _names_kept(optimizer, group)
         for parameter in group["params"]:
-            names = _names_kept(optimizer, group)
             if names == _BUFFER and id(parameter) in by_rows:
                 continue
             if names and parameter.requires_grad and not optimizer.state.get(parameter):

@@ -142,7 +142,7 @@ def cuda(monkeypatch, tmp_path):
     for function in asked:
         function.cache_clear()
     for module in (choice, doctor):
-        monkeypatch.setattr(module, "shipped", lambda: Shipped(tmp_path, tmp_path))
+        monkeypatch.setattr(module, "shipped", lambda: Shipped(tmp_path / "none", tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a made-up GPU")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)

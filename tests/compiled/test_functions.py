@@ -78,7 +78,7 @@ class TestFaults:
     @pytest.mark.usefixtures("library", "without_triton")
     def test_ptx_is_next_and_the_last(self, installed, tmp_path):
         corrupt(tmp_path / "compiled" / "90.bin")
-        with pytest.warns(PerformanceWarning, match="corrupt.*the driver compiles their PTX at the first call"):
+        with pytest.warns(PerformanceWarning, match="corrupt.*The driver compiles their PTX at the first call"):
             find(key(), H100, True, installed)((1,), VALUES)
         corrupt(tmp_path / "compiled" / "ptx.bin")
         with pytest.raises(RuntimeError, match=r"corrupt: .*90\.bin.*triton is not installed; .*corrupt: .*ptx\.bin"):

@@ -275,6 +275,13 @@ class TestDoctor:
         assert ["philox", source, variable, "is", "set"] in words(report())
 
     @pytest.mark.usefixtures("cuda", "compiler")
+    def test_kernels_that_are_required(self, report, monkeypatch):
+        """No reference takes over: the operation ends with an error, for this reason."""
+        monkeypatch.setenv("SPOTFAST_AOT", "require")
+        reason = "SPOTFAST_AOT=require is set, but this installation carries no compiled kernels"
+        assert re.search(rf"^philox +error +{reason}$", report(), re.MULTILINE)
+
+    @pytest.mark.usefixtures("cuda", "compiler")
     def test_compiled_kernels(self, report, monkeypatch, tmp_path):
         """For the device's capability, and those of one operation."""
         image = zlib.compress(b"a cubin")

@@ -40,7 +40,7 @@ class TestSelection:
         [
             (NEWEST, "compute capability 12.1 is not among those compiled for: 8.0, 8.6, 9.0"),
             (Device(0, (9, 0), 12090), "the driver is too old: it supports CUDA 12.9, sm_90 needs 13.0"),
-            (Device(0, (9, 0), 0), "the CUDA driver cannot be loaded"),
+            (Device(0, (9, 0), 0, "no device"), "the CUDA driver cannot be loaded: no device"),
         ],
     )
     def test_jit_instead(self, installed, device, reason):

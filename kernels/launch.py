@@ -2,13 +2,13 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spotfast.cuda.choice import ALIGNMENT
+from spotfast.cuda.choice import ALIGNMENT, JIT
 from spotfast.cuda.device import Device
 from spotfast.cuda.functions import KernelMissingError, find
 from spotfast.cuda.packing import POINTERS
@@ -105,7 +105,7 @@ def launch(
         if isinstance(function, KernelMissingError):
             raise KernelMissingError(*function.args)
         if function is None and (is_rehearsal() or not known):
-            _compile(key, kernel, grid, arguments, constants | options)
+            function = _compile(key, kernel, grid, arguments, constants | options)
         if is_rehearsal():
             return
         if function is None:
@@ -116,32 +116,38 @@ def launch(
 
 def _find(key: tuple[Any, ...]) -> Any:
     """Choose what runs a launch and remember it."""
-    function, device, num_warps, enable_fp_fusion, constants, types, aligned = key
-    name = _name(function)
-    pointers = tuple(None if dtype is None else POINTERS.get(dtype, str(dtype)) for dtype in types)
     with _lock:
         if key not in _functions:
-            known = (name, num_warps, enable_fp_fusion, constants, pointers)
-            _functions[key] = find(known, Device.of(device), aligned, shipped())
+            _functions[key] = _choose(key, {})
         return _functions[key]
+
+
+def _choose(key: tuple[Any, ...], broken: Mapping[str, str]) -> Any:
+    """Return what runs a launch, None where Triton compiles it; `broken` is what has failed before."""
+    function, device, num_warps, enable_fp_fusion, constants, types, aligned = key
+    pointers = tuple(None if dtype is None else POINTERS.get(dtype, str(dtype)) for dtype in types)
+    known = (_name(function), num_warps, enable_fp_fusion, constants, pointers)
+    return find(known, Device.of(device), aligned, shipped(), broken)
 
 
 def _compile(
     key: tuple[Any, ...], kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], options: dict[str, Any]
-) -> None:
+) -> Any:
     """Let Triton compile and load what it is to run; it remembers that by itself, for each alignment of pointers.
 
-    Whatever goes wrong there, the kernel cannot run: that is remembered, too.
+    Whatever goes wrong there, what is next runs, which is returned and remembered; or that there is nothing is.
     """
     try:
         compiled = kernel.warmup(*arguments, grid=grid, **options)
         if compiled is not None:
             _ = compiled.run  # what launches it, made and loaded at the first access
     except Exception as error:
-        reason = f"Triton cannot compile it: {type(error).__name__}: {error}"
-        missing = KernelMissingError(f"the kernel {_name(key[0])} cannot run on cuda:{key[1]}: {reason}")
-        _functions[key] = missing
-        raise missing from error
+        try:
+            _functions[key] = _choose(key, {JIT: f"Triton cannot compile it: {type(error).__name__}: {error}"})
+        except KernelMissingError as missing:
+            _functions[key] = missing
+            raise missing from error
+    return _functions[key]
 
 
 def _name(function: Any) -> str:

@@ -142,7 +142,7 @@ def cuda(monkeypatch, tmp_path):
     for function in asked:
         function.cache_clear()
     for module in (choice, doctor):
-        monkeypatch.setattr(module, "shipped", lambda: Shipped(tmp_path, tmp_path))
+        monkeypatch.setattr(module, "shipped", lambda: Shipped(tmp_path / "none", tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a made-up GPU")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -273,6 +273,13 @@ class TestDoctor:
     def test_kernels_and_the_environment(self, report, monkeypatch, variable, source):
         monkeypatch.setenv(*variable.split("="))
         assert ["philox", source, variable, "is", "set"] in words(report())
+
+    @pytest.mark.usefixtures("cuda", "compiler")
+    def test_kernels_that_are_required(self, report, monkeypatch):
+        """No reference takes over: the operation ends with an error, for this reason."""
+        monkeypatch.setenv("SPOTFAST_AOT", "require")
+        reason = "SPOTFAST_AOT=require is set, but this installation carries no compiled kernels"
+        assert re.search(rf"^philox +error +{reason}$", report(), re.MULTILINE)
 
     @pytest.mark.usefixtures("cuda", "compiler")
     def test_compiled_kernels(self, report, monkeypatch, tmp_path):

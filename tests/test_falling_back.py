@@ -107,6 +107,7 @@ PURE = {
     "scores_kernel": ("bilinear", scores),
     "row_gradients_kernel": ("bilinear", lambda backend: scores(backend, gradients=True)),
     "sequence_loss_kernel": ("sequence_loss", loss_of_sequences),
+    "mean_kernel": ("sequence_loss", loss_of_sequences),
     "sequence_gradient_kernel": ("sequence_loss", lambda backend: loss_of_sequences(backend, masked=True)),
     "pair_scores_kernel": ("vector_ranks", counts),
     "rank_counts_kernel": ("vector_ranks", counts),
@@ -159,7 +160,9 @@ def train(backend, dtype=torch.float32):
 CHANGING = ("update_rows_kernel", "settle_table_kernel")  # what changes the tables of an epoch
 
 
-@pytest.mark.parametrize("kernel", ["keys_kernel", "prepare_kernel", "score_kernel", "take_kernel", *CHANGING])
+@pytest.mark.parametrize(
+    "kernel", ["keys_kernel", "batch_runs_kernel", "prepare_kernel", "score_kernel", "take_kernel", *CHANGING]
+)
 def test_an_epoch(missing, kernel):
     """Which kernels can run is known before any of them changes a table."""
     expected = train("reference")

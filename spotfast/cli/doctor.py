@@ -155,7 +155,8 @@ def _kernels() -> str:
             rows.append((operation, "reference", "SPOTFAST_BACKEND=reference is set"))
         else:
             choice = of_operation(operation)
-            rows.append((operation, choice.source, choice.reason))
+            fails = choice.source == "reference" and mode() == "require"  # nothing takes over
+            rows.append((operation, "error" if fails else choice.source, choice.reason))
     return table(rows, "<<<")
 
 

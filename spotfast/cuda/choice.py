@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from spotfast.cuda.shipped import ImageError, Shipped, shipped
 
 ALIGNMENT = 16  # bytes; cubins take it for granted of every pointer, PTX does not
 FIRST_PTX = (8, 0)
+JIT: Final = "JIT"
 
 T = TypeVar("T")
 Source = Literal["cubin", "JIT", "PTX", "reference"]
@@ -74,7 +75,7 @@ def choose(
         shipped: what the installation carries.
         device: where.
         aligned: whether all pointers are multiples of 16 bytes.
-        broken: targets that have failed to load, with the reason.
+        broken: what has failed, with the reason: targets to be loaded, or, by "JIT", Triton to compile.
     """
     wanted = mode()
     broken = broken or {}
@@ -83,14 +84,14 @@ def choose(
         return Choice("cubin", f"sm_{cubin}", cubin)
     if wanted == "require":
         return Choice("reference", f"SPOTFAST_AOT=require is set, but {cubin.reason}", fault=cubin.fault)
-    jit = jit_missing(device)
+    jit = broken[JIT] if JIT in broken else jit_missing(device)
     if jit is None:
-        return Choice("JIT", cubin.reason, fault=cubin.fault)
+        return Choice(JIT, cubin.reason, fault=cubin.fault)
     ptx = _ptx(programs, shipped, device, broken)
-    reason = f"{cubin.reason}; {jit}"
+    reason, fault = f"{cubin.reason}; {jit}", cubin.fault or JIT in broken
     if ptx is None:
-        return Choice("PTX", reason, PTX, cubin.fault)
-    return Choice("reference", reason if ptx.reason in reason else f"{reason}; {ptx.reason}", fault=cubin.fault)
+        return Choice("PTX", reason, PTX, fault)
+    return Choice("reference", reason if ptx.reason in reason else f"{reason}; {ptx.reason}", fault=fault)
 
 
 def select(capability: tuple[int, int], targets: Collection[str]) -> str | None:
@@ -107,7 +108,12 @@ def select(capability: tuple[int, int], targets: Collection[str]) -> str | None:
 
 
 def choose_working(
-    programs: Sequence[Program], shipped: Shipped, device: Device, aligned: bool, load: Callable[[str], T]
+    programs: Sequence[Program],
+    shipped: Shipped,
+    device: Device,
+    aligned: bool,
+    load: Callable[[str], T],
+    broken: Mapping[str, str] | None = None,
 ) -> tuple[Choice, T | None]:
     """Choose as `choose` does, passing over targets that fail to load.
 
@@ -117,11 +123,12 @@ def choose_working(
         device: as for `choose`.
         aligned: as for `choose`.
         load: loads the programs of a target, by its name.
+        broken: as for `choose`: what has failed before.
 
     Returns:
         The choice, and what was loaded, None where Triton or nothing runs the programs.
     """
-    broken: dict[str, str] = {}
+    broken = dict(broken or {})
     while True:
         choice = choose(programs, shipped, device, aligned, broken)
         if not choice.target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -57,7 +57,9 @@ class Function:
         del block  # not before: the addresses point into it, until the driver has copied the values
 
 
-def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function | None:
+def find(
+    key: Key, device: Device, aligned: bool, shipped: Shipped, broken: Mapping[str, str] | None = None
+) -> Function | None:
     """Return what runs a launch, or None where Triton compiles the kernel.
 
     Warns, once of each, of what is wrong with the compiled kernels.
@@ -67,6 +69,7 @@ def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function 
         device: where.
         aligned: whether all pointers are multiples of 16 bytes.
         shipped: what the installation carries.
+        broken: as for `choose`: what has failed before.
 
     Raises:
         KernelMissingError: if nothing here can run it.
@@ -79,7 +82,7 @@ def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function 
         return Function(program, target, shipped.image(target, program.binaries[target]), device.index, driver())
 
     programs = [] if program is None else [program]
-    choice, function = choose_working(programs, shipped, device, aligned, load)
+    choice, function = choose_working(programs, shipped, device, aligned, load, broken)
     if choice.source == "reference":
         error = RuntimeError if mode() == "require" else KernelMissingError
         raise error(f"the kernel {key[0]} cannot run on cuda:{device.index}: {choice.reason}")
@@ -89,5 +92,5 @@ def find(key: Key, device: Device, aligned: bool, shipped: Shipped) -> Function 
 
 
 def _warn(choice: Choice) -> None:
-    compiler = {"JIT": "Triton compiles them", "PTX": "the driver compiles their PTX"}[choice.source]
+    compiler = {"JIT": "Triton compiles them", "PTX": "The driver compiles their PTX"}[choice.source]
     slow_once(f"kernels are not run as they were compiled ahead of time: {choice.reason}. {compiler} at the first call")

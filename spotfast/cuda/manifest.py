@@ -168,9 +168,9 @@ class Manifest(_Checked):
             FileNotFoundError: if there is none.
             ValueError: if it is not a manifest of this format.
         """
-        text = (folder / NAME).read_text(encoding="utf-8")
+        contents = (folder / NAME).read_bytes()
         try:
-            return _manifest(json.loads(text))
+            return _manifest(json.loads(contents.decode()))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             reason = ascii(str(error))[1:-1]  # which can be printed, whatever the file holds
             raise ValueError(f"{folder / NAME} is not a manifest of compiled kernels: {reason}") from error

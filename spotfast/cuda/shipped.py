@@ -8,7 +8,7 @@ import importlib.util
 import zlib
 from pathlib import Path
 
-from spotfast.cuda.manifest import Binary, Key, Manifest, Program, source_hash
+from spotfast.cuda.manifest import NAME, Binary, Key, Manifest, Program, source_hash
 
 FOLDER = Path(__file__).parent / "compiled"
 
@@ -46,7 +46,9 @@ class Shipped:
         try:
             manifest = Manifest.read(folder)
         except FileNotFoundError:
-            self.reason = "this installation carries no compiled kernels"
+            self.fault = folder.exists()  # where none were shipped, the folder is not there either
+            missing = f"compiled kernels are missing: there is no {folder / NAME}"
+            self.reason = missing if self.fault else "this installation carries no compiled kernels"
         except (OSError, ValueError) as error:
             self.reason, self.fault = str(error), True
         else:

@@ -40,7 +40,7 @@ class TestSelection:
         [
             (NEWEST, "compute capability 12.1 is not among those compiled for: 8.0, 8.6, 9.0"),
             (Device(0, (9, 0), 12090), "the driver is too old: it supports CUDA 12.9, sm_90 needs 13.0"),
-            (Device(0, (9, 0), 0), "the CUDA driver cannot be loaded"),
+            (Device(0, (9, 0), 0, "no device"), "the CUDA driver cannot be loaded: no device"),
         ],
     )
     def test_jit_instead(self, installed, device, reason):
@@ -82,7 +82,7 @@ class TestSelection:
         assert choose(found.of_operation("file"), found, A10).reason.endswith("there is no PTX of it")
 
     def test_an_installation_without_any(self, tmp_path):
-        found = Shipped(tmp_path, tmp_path)
+        found = Shipped(tmp_path / "none", tmp_path)
         chosen = choose([], found, H100)
         assert (chosen.source, chosen.fault) == ("JIT", False)
         assert chosen.reason == "this installation carries no compiled kernels"
@@ -152,7 +152,7 @@ class TestOperations:
         assert choice.of_operation("philox").source == "reference"
 
     def test_an_installation_without_any(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(choice, "shipped", lambda: Shipped(tmp_path, tmp_path))
+        monkeypatch.setattr(choice, "shipped", lambda: Shipped(tmp_path / "none", tmp_path))
         assert choice.missing(torch.device("cuda")) is None
         assert choice.of_operation("philox").source == "JIT"
 
@@ -161,5 +161,5 @@ class TestOperations:
         """No other engine takes over in silence: the launch says what is missing."""
         monkeypatch.setenv("SPOTFAST_AOT", "require")
         assert choice.missing(torch.device("cuda:1")) is None
-        monkeypatch.setattr(choice, "shipped", lambda: Shipped(tmp_path, tmp_path))
+        monkeypatch.setattr(choice, "shipped", lambda: Shipped(tmp_path / "none", tmp_path))
         assert choice.missing(torch.device("cuda")) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from fake_driver import FakeLibrary
 from kernels_to_launch import A10, DAMAGES, H100, NEWEST, VALUES, corrupt, image, key, ship
 
 from spotfast import PerformanceWarning
+from spotfast.cuda import device
 from spotfast.cuda.device import Device
 from spotfast.cuda.driver import Driver, DriverError, driver
 from spotfast.cuda.functions import KernelMissingError, find
@@ -78,7 +80,7 @@ class TestFaults:
     @pytest.mark.usefixtures("library", "without_triton")
     def test_ptx_is_next_and_the_last(self, installed, tmp_path):
         corrupt(tmp_path / "compiled" / "90.bin")
-        with pytest.warns(PerformanceWarning, match="corrupt.*the driver compiles their PTX at the first call"):
+        with pytest.warns(PerformanceWarning, match="corrupt.*The driver compiles their PTX at the first call"):
             find(key(), H100, True, installed)((1,), VALUES)
         corrupt(tmp_path / "compiled" / "ptx.bin")
         with pytest.raises(RuntimeError, match=r"corrupt: .*90\.bin.*triton is not installed; .*corrupt: .*ptx\.bin"):
@@ -151,10 +153,25 @@ class TestFaults:
         with pytest.raises(DriverError, match=r"libcuda\.so\.1 cannot be loaded: libcuda"):
             driver()
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
-        assert Device.of(3) == Device(3, (9, 0), 0)
+        found = Device.of(3)
+        assert found == Device(3, (9, 0), 0)
+        assert re.fullmatch(
+            r"the CUDA driver cannot be loaded: libcuda\.so\.1.* cannot open shared object file",
+            found.too_old_for("sm_90", 12000),
+        )
 
     def test_a_driver_without_a_device(self):
         library = FakeLibrary()
         library.failing.add("cuInit")
         with pytest.raises(DriverError, match="cuInit failed"):
             Driver(library)
+
+    def test_why_a_driver_cannot_be_loaded(self, installed, monkeypatch):
+        """It is there, as in a container, but has no device, or is the stand-in of a toolkit."""
+        library = FakeLibrary()
+        library.failing.add("cuInit")
+        monkeypatch.setattr(device, "driver", lambda: Driver(library))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+        reason = r"the CUDA driver cannot be loaded: cuInit failed: no kernel image \(error 209\)\. Triton compiles"
+        with pytest.warns(PerformanceWarning, match=reason):
+            assert find(key(), Device.of(0), True, installed) is None

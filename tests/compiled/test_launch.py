@@ -8,6 +8,7 @@ import pytest
 import torch
 from kernels_to_launch import image
 
+from spotfast import PerformanceWarning
 from spotfast.cuda.functions import KernelMissingError
 from spotfast.kernels import launch as launching
 
@@ -159,7 +160,7 @@ class TestLaunch:
             for number in range(2):
                 with pytest.raises(
                     KernelMissingError,
-                    match=r"a_kernel cannot run on cuda:0: Triton cannot compile it: .*no such",
+                    match=r"a_kernel cannot run on cuda:0: .*; Triton cannot compile it: .*no such.*; there is no PTX",
                 ) as caught:
                     launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=64)
                 assert number or caught.value.__cause__ is cause
@@ -167,6 +168,32 @@ class TestLaunch:
             launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=64)
         assert kernel.compiled == []
         assert len(kernel.warmed) == 1
+
+    @pytest.mark.parametrize("rehearsed", [False, True])
+    @pytest.mark.parametrize("when", ["compilation_error", "loading_error"])
+    def test_ptx_is_next_where_triton_cannot_compile(self, kernel, library, when, rehearsed):
+        """It is loaded once, and Triton is not asked again."""
+        setattr(kernel, when, NotImplementedError("no such instruction"))
+        out = aligned(offset=4)
+        reason = "a pointer .*; Triton cannot compile it: NotImplementedError: no such.* The driver compiles their PTX"
+        with launching.rehearsal() if rehearsed else contextlib.nullcontext():
+            with pytest.warns(PerformanceWarning, match=reason):
+                launching.launch(kernel, (7,), out, 1, 2, None, 0.5, 3, BLOCK=32)
+            assert len(library.called("cuLaunchKernel")) == (not rehearsed)
+        launching.launch(kernel, (7,), out, 1, 2, None, 0.5, 3, BLOCK=32)
+        assert len(library.called("cuLaunchKernel")) == 2 - rehearsed
+        assert library.called("cuModuleLoadData") == [image("file.a_kernel", "ptx")]
+        assert kernel.compiled == []
+        assert len(kernel.warmed) == 1
+
+    @pytest.mark.usefixtures("library")
+    def test_no_ptx_where_it_is_not_wanted(self, kernel, monkeypatch):
+        monkeypatch.setenv("SPOTFAST_AOT", "0")
+        kernel.compilation_error = NotImplementedError("no such instruction")
+        with pytest.raises(
+            KernelMissingError, match=r"SPOTFAST_AOT=0 is set; Triton cannot compile it: .*instruction$"
+        ):
+            launching.launch(kernel, (7,), aligned(), 1, 2, None, 0.5, 3, BLOCK=32)
 
     @pytest.mark.usefixtures("without_triton")
     def test_rehearsal_of_a_missing_kernel(self, kernel, library):

@@ -185,7 +185,10 @@ class TestManifest:
         assert "is not a manifest of compiled kernels" in found.reason
         assert reason in found.reason
 
-    def test_not_json(self, installed, tmp_path):
-        (tmp_path / "compiled" / "manifest.json").write_bytes(b"\xff\x00{")
-        found = Shipped(tmp_path / "compiled", tmp_path / "kernels")
+    @pytest.mark.parametrize("contents", [b"\xff\x00{", b"", b"{"])
+    def test_not_json(self, installed, tmp_path, contents):
+        path = tmp_path / "compiled" / "manifest.json"
+        path.write_bytes(contents)
+        found = Shipped(path.parent, tmp_path / "kernels")
         assert (found.manifest, found.fault) == (None, True)
+        assert found.reason.startswith(f"{path} is not a manifest of compiled kernels: ")

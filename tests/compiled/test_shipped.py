@@ -32,6 +32,21 @@ class TestShipped:
         with pytest.warns(PerformanceWarning, match="stale"):
             assert find(key(), H100, True, found) is None
 
+    @pytest.mark.usefixtures("library")
+    def test_kernels_without_their_manifest(self, installed, tmp_path):
+        """Something is wrong: it is not an installation that was made without kernels."""
+        (tmp_path / "compiled" / "manifest.json").unlink()
+        found = Shipped(tmp_path / "compiled", tmp_path / "kernels")
+        assert (found.manifest, found.fault) == (None, True)
+        with pytest.warns(PerformanceWarning, match=r"compiled kernels are missing: there is no .*manifest\.json"):
+            assert find(key(), H100, True, found) is None
+
+    def test_no_kernels(self, tmp_path):
+        found = Shipped(tmp_path / "compiled", tmp_path)
+        assert (found.manifest, found.fault, found.reason) == (
+            None, False, "this installation carries no compiled kernels"
+        )  # fmt: skip
+
     def test_of_operation(self, tmp_path):
         found = ship(tmp_path, kernels=("file.a_kernel", "file.b_kernel", "filer.a_kernel"))
         assert [program.kernel for program in found.of_operation("file")] == ["file.a_kernel", "file.b_kernel"]

@@ -1,4 +1,4 @@
-"""Prints what kernels are launched, as JSON: names, constants, types of pointers.
+"""Prints what kernels are launched, as JSON: names, constants, types of pointers; for each, the arguments it was given.
 
     record_launches.py models         for models as most people have them
     record_launches.py others         for the other update rules and losses
@@ -41,7 +41,7 @@ DIMS = (32, 64, 128)
 USERS, ITEMS, COUNT = 20, 30, 40
 CPU = torch.device("cpu")
 
-launches: set[str] = set()
+launches: dict[str, set[tuple[float, ...]]] = {}  # of each, the arguments that are given; for a pointer, 0
 
 
 def watch(file):
@@ -55,7 +55,9 @@ def watch(file):
             for value in given
             if value is None or isinstance(value, torch.Tensor)
         ]
-        launches.add(json.dumps([name, num_warps, enable_fp_fusion, constants, pointers], sort_keys=True))
+        key = json.dumps([name, num_warps, enable_fp_fusion, constants, pointers], sort_keys=True)
+        values = tuple(0 if isinstance(value, torch.Tensor) else value for value in given if value is not None)
+        launches.setdefault(key, set()).add(values)
         launch(kernel, grid, *given, num_warps=num_warps, enable_fp_fusion=enable_fp_fusion, **constants)
 
     file.launch = recorded
@@ -130,7 +132,7 @@ def main():
         if hasattr(file, "launch") and info.name != "launch":
             watch(file)
     {"models": models, "others": others, "work": work}[sys.argv[1]]()
-    print(json.dumps(sorted(launches)))
+    print(json.dumps({key: sorted(values) for key, values in launches.items()}))
 
 
 def work():

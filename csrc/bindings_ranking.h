@@ -28,14 +28,14 @@ inline py::tuple py_list_hits(const Array<int64_t>& lists, const Array<int64_t>&
 
 using OptionalBiases = std::optional<Array<float>>;
 
-inline VectorsView view(const Array<float>& vectors, const OptionalBiases& biases) {
+inline VectorsView vectors_view(const Array<float>& vectors, const OptionalBiases& biases) {
     return {vectors.data(), data_or_null(biases), vectors.shape(0)};
 }
 
 inline void py_scores(const Array<float>& user_vectors, const OptionalBiases& user_biases,
                       const Array<float>& item_vectors, const OptionalBiases& item_biases, Array<float>& out,
                       int threads) {
-    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const VectorsView users = vectors_view(user_vectors, user_biases), items = vectors_view(item_vectors, item_biases);
     const int64_t dim = user_vectors.shape(1);
     float* data = out.mutable_data();
     py::gil_scoped_release release;
@@ -45,7 +45,7 @@ inline void py_scores(const Array<float>& user_vectors, const OptionalBiases& us
 inline Array<float> py_pair_scores(const Array<float>& user_vectors, const OptionalBiases& user_biases,
                                    const Array<float>& item_vectors, const OptionalBiases& item_biases,
                                    const Array<int64_t>& user_index, const Array<int64_t>& item_index, int threads) {
-    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const VectorsView users = vectors_view(user_vectors, user_biases), items = vectors_view(item_vectors, item_biases);
     const int64_t dim = user_vectors.shape(1), pairs = user_index.size();
     Array<float> out(pairs);
     const int64_t *user_data = user_index.data(), *item_data = item_index.data();
@@ -60,7 +60,7 @@ inline py::tuple py_rank_counts(const Array<float>& user_vectors, const Optional
                                 const Array<int64_t>& target_indptr, const Array<int64_t>& target_items,
                                 const Array<int64_t>& excluded_indptr, const Array<int64_t>& excluded_items,
                                 int threads) {
-    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const VectorsView users = vectors_view(user_vectors, user_biases), items = vectors_view(item_vectors, item_biases);
     const RowsView targets{target_indptr.data(), target_items.data()};
     const RowsView excluded{excluded_indptr.data(), excluded_items.data()};
     const int64_t dim = user_vectors.shape(1), count = target_items.size();
@@ -77,7 +77,7 @@ inline py::tuple py_topk(const Array<float>& user_vectors, const OptionalBiases&
                          const Array<float>& item_vectors, const OptionalBiases& item_biases,
                          const Array<int64_t>& excluded_indptr, const Array<int64_t>& excluded_items, int64_t k,
                          int threads) {
-    const VectorsView users = view(user_vectors, user_biases), items = view(item_vectors, item_biases);
+    const VectorsView users = vectors_view(user_vectors, user_biases), items = vectors_view(item_vectors, item_biases);
     const RowsView excluded{excluded_indptr.data(), excluded_items.data()};
     const int64_t dim = user_vectors.shape(1);
     Array<int64_t> ids({users.rows, k});

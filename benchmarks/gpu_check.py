@@ -14,42 +14,27 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from gpu_machine import describe, missing
+from gpu_report import as_text
 
 ROOT = Path(__file__).resolve().parent.parent
 TOTAL = 470  # seconds
 MEASURE = ROOT / "benchmarks" / "gpu" / "measure.py"
 AHEAD_OF_TIME = ROOT / "benchmarks" / "gpu" / "ahead_of_time.py"
-NEEDED = {
-    "building": ("setuptools", "pybind11"),
-    "importing and training": ("torch", "numpy", "scipy", "triton"),
-    "the tests": ("pytest", "numba", "tqdm", "narwhals"),
-}
-OLDEST_SETUPTOOLS = 77  # of pyproject.toml, where pip does not look: it builds without isolation
-NOT_NEEDED = ("safetensors", "platformdirs", "filelock")  # here; users have them: saved models, data sets
 # Seconds, in order; what a part leaves over is the next one's. Kernels are compiled by the tests.
 BUDGETS = {"build": 110, "tests": 170, "copy": 10, "epochs": 80, "baselines": 35, "kernels": 20, "ranking": 20,
            "first_call": 25}  # fmt: skip
 MEASURED = ("copy", "epochs", "baselines", "kernels", "ranking")
-LEGENDS = {
-    "copy": "a copy of 2 GiB on the device, bytes read and written",
-    "epochs": "samples per second, median of 3 (lowest .. highest); the traffic model's bytes, with .. without caches",
-    "baselines": "samples per second of the baseline; of the kernels, sorting included, on the same problem",
-    "kernels": "time on the device by kernel, of an epoch of the first of the epochs above",
-    "ranking": "users per second of torch: a product of matrices and topk; of the kernels",
-    "first_call": "seconds until the first epoch of a process is done, with all that is compiled; and a second one",
-    "ahead_of_time": "the same results as of Triton's compiler? Seconds of first calls",
-}
 REHEARSED_TESTS = "test_draws or (test_a_step_of_every_loss_and_rule and poisson-sgd)"
 
 
@@ -207,77 +192,6 @@ class Check:
         self.parts[name] = part
         print(f"{name}: {part.status} in {part.seconds:.0f} s {part.reason[-600:]}", flush=True)
         self.write()
-
-
-def describe(device: bool) -> dict[str, Any]:
-    """Return what the numbers depend on; the device, too, for which torch must be imported."""
-    names = [*(name for group in NEEDED.values() for name in group), *NOT_NEEDED]
-    found = {"python": platform.python_version(), **{name: _version(name) for name in names}}
-    if device and importlib.util.find_spec("torch") is not None:
-        import torch
-
-        if torch.cuda.is_available():
-            properties = torch.cuda.get_device_properties(0)
-            found |= {"device": properties.name, "memory GiB": round(properties.total_memory / 2**30, 1)}
-    return found
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "missing"
-
-
-def missing() -> list[str]:
-    """Return what cannot be done without packages that are not installed, or too old, a line each."""
-    lines = []
-    for purpose, names in NEEDED.items():
-        lines += [f"{name} is missing, which {purpose} need" for name in names if _version(name) == "missing"]
-    setuptools = _version("setuptools")
-    if setuptools != "missing" and int(setuptools.partition(".")[0]) < OLDEST_SETUPTOOLS:
-        lines.append(f"setuptools {setuptools} is too old: building needs {OLDEST_SETUPTOOLS} or newer")
-    return lines + [f"{name} is missing; nothing here needs it" for name in NOT_NEEDED if _version(name) == "missing"]
-
-
-def as_text(report: dict[str, Any]) -> str:
-    """Return the report as tables."""
-    lines = ["a rehearsal on the CPU: no figure means anything"] if report["dry"] else []
-    lines.append(" | ".join(f"{name} {value}" for name, value in report["machine"].items()))
-    copied = [row["bytes_per_second"] for row in report["parts"].get("copy", {}).get("rows", [])]
-    for name, part in report["parts"].items():
-        lines += ["", f"{name}: {part['status']}, {part['seconds']:.0f} s"]
-        lines += [f"    ({LEGENDS[key]})" for key in LEGENDS if name.startswith(key) and part["rows"]]
-        lines += [f"    {line}" for line in part["reason"].splitlines()]
-        lines += [f"    {_line(row, copied[0] if copied else None)}" for row in part["rows"]]
-    return "\n".join(lines) + "\n"
-
-
-def _line(row: dict[str, Any], copied: float | None) -> str:
-    """A line of a table: `least .. moved` GB/s are the model's bytes with and without a perfect cache."""
-    columns = [f"{row['name']:<54}"]
-    if "failure" in row:
-        return f"{columns[0]} failed\n" + "\n".join(f"        {line}" for line in row["failure"].splitlines()[-12:])
-    if "not_run" in row:
-        return f"{columns[0]} not run: {row['not_run']}"
-    if "samples_per_second" in row:
-        rate = row["samples_per_second"]
-        columns.append(f"{rate['median'] / 1e6:>10.2f} M/s ({rate['low'] / 1e6:.2f} .. {rate['high'] / 1e6:.2f})")
-    if "bytes_per_sample" in row:
-        least, moved = (row["bytes_per_second"][name] / 1e9 for name in ("least", "moved"))
-        columns.append(f"{least:.0f} .. {moved:.0f} GB/s")
-        if copied:
-            columns.append(f"{least * 1e9 / copied:.0%} .. {moved * 1e9 / copied:.0%} of a copy")
-        if row["target"]:
-            columns.append(f"target {row['target'] / 1e6:.0f} M/s")
-    if "times_faster" in row:
-        columns.append(f"the kernels {row['kernels']['median'] / 1e6:.2f} M/s, {row['times_faster']:.1f} times faster")
-    known = ("samples_per_second", "bytes_per_sample", "bytes_per_second", "kernels", "times_faster", "target", "name")
-    if len(columns) == 1:
-        columns += [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                    for key, value in row.items() if key not in known]  # fmt: skip
-        columns += [f"{row['bytes_per_second'] / 1e9:.0f} GB/s"] if "bytes_per_second" in row else []
-    return "  ".join(columns)
 
 
 def main() -> None:

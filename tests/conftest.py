@@ -17,7 +17,14 @@ import torch
 
 HERE = Path(__file__).parent
 
-pytest.register_assert_rewrite("factorization_problems", "fake_driver", "models_to_ask", "models_to_train")
+pytest.register_assert_rewrite(
+    "factorization_problems",
+    "fake_driver",
+    "kernel_epochs",
+    "models_to_ask",
+    "models_to_train",
+    "small_factorization_models",
+)
 
 collect_ignore = ["programs"]  # scripts that tests run: they import `spotlight`, which is there for them only
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -24,11 +25,15 @@ PARTS = [
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_check"] = module  # where dataclasses look for their annotations
-    yield spec.loader.exec_module(module) or module
-    del sys.modules["gpu_check"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        yield importlib.import_module("gpu_check")
+
+
+@pytest.fixture
+def machine(script):
+    """The module that names what is missing."""
+    return importlib.import_module("gpu_machine")
 
 
 def test_a_rehearsal_runs_to_its_end(tmp_path):
@@ -176,23 +181,23 @@ def test_status(script, tmp_path, monkeypatch, status, ends_with):
     assert caught is None or caught.value.code == ends_with
 
 
-def test_missing_packages_are_named(script, monkeypatch):
-    monkeypatch.setattr(script, "_version", lambda name: "missing" if name in ("numba", "filelock") else "99")
-    assert script.missing() == [
+def test_missing_packages_are_named(machine, monkeypatch):
+    monkeypatch.setattr(machine, "_version", lambda name: "missing" if name in ("numba", "filelock") else "99")
+    assert machine.missing() == [
         "numba is missing, which the tests need",
         "filelock is missing; nothing here needs it",
     ]
 
 
-def test_an_old_setuptools_is_named(script, monkeypatch):
+def test_an_old_setuptools_is_named(machine, monkeypatch):
     """Pip does not look for it where it builds without isolation."""
     versions = {"setuptools": "65.5.0"}
-    monkeypatch.setattr(script, "_version", lambda name: versions.get(name, "99"))
-    oldest = script.OLDEST_SETUPTOOLS
+    monkeypatch.setattr(machine, "_version", lambda name: versions.get(name, "99"))
+    oldest = machine.OLDEST_SETUPTOOLS
     assert f'"setuptools>={oldest}"' in (SCRIPT.parents[1] / "pyproject.toml").read_text()
-    assert script.missing() == [f"setuptools 65.5.0 is too old: building needs {oldest} or newer"]
+    assert machine.missing() == [f"setuptools 65.5.0 is too old: building needs {oldest} or newer"]
     versions["setuptools"] = f"{oldest}.0.1"
-    assert not script.missing()
+    assert not machine.missing()
 
 
 def test_every_part_is_reported_if_nothing_can_be_built(script, tmp_path, monkeypatch):

@@ -42,6 +42,25 @@ def _right_process(request):
 
 
 @pytest.fixture
+def poisoned_memory(monkeypatch):
+    """Memory that nothing was written to holds NaN, or numbers that are no index."""
+    empty = torch.empty
+
+    def poisoned(*arguments, **keywords):
+        made = empty(*arguments, **keywords)
+        return made.fill_(float("nan") if made.is_floating_point() else 2**30)
+
+    monkeypatch.setattr(torch, "empty", poisoned)
+
+
+@pytest.fixture
+def large_blocks(monkeypatch):
+    """One program for all rows that a kernel works on here: the interpreter takes as long for any number of rows."""
+    for name in ("SCORED", "UPDATED", "SETTLED"):
+        monkeypatch.setattr(f"spotfast.kernels.factorization_step.{name}", 64 * 64)
+
+
+@pytest.fixture
 def same(monkeypatch):
     """`same(function, *arguments)`: its result with the Triton backend, after asserting that the reference's is equal.
 

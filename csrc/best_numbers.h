@@ -32,6 +32,10 @@ class BestNumbers {
         numbers_[place] = number;
     }
 
+    void add(const BestNumbers& others) {
+        for (int64_t i = 0; i < others.size_; ++i) add(others.numbers_[i]);
+    }
+
   private:
     int64_t count_ = 0, size_ = 0;
     int32_t numbers_[kMost];

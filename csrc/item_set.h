@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "lowest_bit.h"
+
 namespace spotfast {
 
 class ItemSet {
@@ -21,25 +23,15 @@ class ItemSet {
     int64_t* drain(int64_t* out) {
         for (size_t s = 0; s < summary_.size(); ++s) {
             for (; summary_[s] != 0; summary_[s] &= summary_[s] - 1) {
-                const int64_t word = static_cast<int64_t>(s) * 64 + lowest(summary_[s]);
-                for (; words_[word] != 0; words_[word] &= words_[word] - 1) *out++ = word * 64 + lowest(words_[word]);
+                const int64_t word = static_cast<int64_t>(s) * 64 + lowest_bit(summary_[s]);
+                for (; words_[word] != 0; words_[word] &= words_[word] - 1)
+                    *out++ = word * 64 + lowest_bit(words_[word]);
             }
         }
         return out;
     }
 
   private:
-    // The place of the lowest bit that is set.
-    static int64_t lowest(uint64_t bits) {
-#if defined(__GNUC__)
-        return __builtin_ctzll(bits);
-#else
-        int64_t place = 0;
-        for (; (bits & 1) == 0; bits >>= 1) ++place;
-        return place;
-#endif
-    }
-
     std::vector<uint64_t> words_, summary_;
 };
 

@@ -21,6 +21,12 @@ struct Lanes {
     static Lanes all(float x) { return {_mm256_set1_ps(x)}; }
     static Lanes load(const float* from) { return {_mm256_loadu_ps(from)}; }
     void store(float* to) const { _mm256_storeu_ps(to, value); }
+    // Whole numbers that have 16 bits.
+    void store(int16_t* to) const {
+        const __m256i whole = _mm256_cvtps_epi32(value);
+        const __m128i packed = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), packed);
+    }
     // The same, but loaded once: compilers like to read it from memory again at each use, and loads are what binds.
     Lanes in_register() const {
         Lanes copy = *this;
@@ -92,6 +98,10 @@ struct Lanes {
     void store(float* to) const {
         for (int i = 0; i < kSize; ++i) to[i] = value[i];
     }
+    // Whole numbers that have 16 bits.
+    void store(int16_t* to) const {
+        for (int i = 0; i < kSize; ++i) to[i] = static_cast<int16_t>(value[i]);
+    }
     Lanes in_register() const { return *this; }
     friend Lanes operator+(Lanes a, Lanes b) {
         return each([&](int i) { return a.value[i] + b.value[i]; });
@@ -148,6 +158,7 @@ struct Single {
     static Single all(float x) { return {x}; }
     static Single load(const float* from) { return {*from}; }
     void store(float* to) const { *to = value; }
+    void store(int16_t* to) const { *to = static_cast<int16_t>(value); }
     friend Single operator+(Single a, Single b) { return {a.value + b.value}; }
     friend Single operator-(Single a, Single b) { return {a.value - b.value}; }
     friend Single operator*(Single a, Single b) { return {a.value * b.value}; }

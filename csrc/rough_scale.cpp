@@ -4,37 +4,69 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <mutex>
+#include <numeric>
+#include <type_traits>
 
 #include "best_numbers.h"
+#include "lanes.h"
+#include "parallel_for.h"
 
 namespace spotfast {
 
 namespace {
 
-constexpr int64_t kItemsPerOutlier = 64;  // at least
-constexpr double kFar = 2.0;              // this many times as large as the last of the few largest is far larger
-constexpr double kLeast = 1e-30;          // vectors that are shorter become zeros
-constexpr double kRounding = 0.51;        // error of an integer: a half, and what float arithmetic adds to that
+constexpr int64_t kItemsPerOutlier = 64;        // at least
+constexpr int64_t kItemsPerThread = 1 << 14;    // at least: fewer are not worth a thread
+constexpr double kFar = 2.0;                    // this many times as large as the last of the few largest is far larger
+constexpr double kLeast = 1e-30;                // vectors with nothing larger become zeros
+constexpr double kSlack = 1.001;                // for what float arithmetic adds to a length
+constexpr double kMisplaced = 1.0 / (1 << 22);  // by how much of the largest an integer may be off besides
 constexpr double kEpsilon = 1.0 / (1 << 24);
-constexpr double kMostLength = 32700.0;  // of a vector of integers: each is less than 2**15, each product than 2**30
+constexpr double kMostSum = 1 << 28;
 
-double length(const float* vector, int64_t dim) {
-    constexpr int kSums = 8;  // side by side: SIMD
-    double sums[kSums] = {};
+double largest(const float* vector, int64_t dim) {
+    constexpr int kSide = 8;  // side by side: SIMD
+    float most[kSide] = {};
     int64_t d = 0;
-    for (; d + kSums <= dim; d += kSums) {
-        for (int i = 0; i < kSums; ++i) sums[i] += static_cast<double>(vector[d + i]) * vector[d + i];
+    for (; d + kSide <= dim; d += kSide) {
+        for (int i = 0; i < kSide; ++i) most[i] = std::max(most[i], std::fabs(vector[d + i]));
     }
-    for (; d < dim; ++d) sums[0] += static_cast<double>(vector[d]) * vector[d];
-    for (int i = 1; i < kSums; ++i) sums[0] += sums[i];
-    return std::sqrt(sums[0]);
+    for (; d < dim; ++d) most[0] = std::max(most[0], std::fabs(vector[d]));
+    return *std::max_element(most, most + kSide);
 }
 
-double length(const int16_t* numbers, int64_t count) {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += int64_t{numbers[i]} * numbers[i];
-    return std::sqrt(static_cast<double>(sum));
+// The nearest whole numbers; magnitudes must be below 2**22.
+template <class Numbers>
+Numbers nearest(Numbers a) {
+    const Numbers steps_of_one = Numbers::all(1.5f * (1 << 23));
+    return (a + steps_of_one) - steps_of_one;
 }
+
+// The nearest integers of the numbers, in units, which must have 16 bits.
+Rounded round_all(const float* numbers, int64_t count, float per_unit, int16_t* out) {
+    const auto round = [&](int64_t d, auto& square, auto& lost) {
+        using Numbers = std::remove_reference_t<decltype(square)>;
+        const Numbers scaled = Numbers::load(numbers + d) * Numbers::all(per_unit), whole = nearest(scaled);
+        whole.store(out + d);
+        square = square + whole * whole;
+        lost = lost + (scaled - whole) * (scaled - whole);
+    };
+    Lanes squares = Lanes::all(0.0f), losses = squares;
+    Single square = Single::all(0.0f), lost = square;
+    int64_t d = 0;
+    for (; d + Lanes::kSize <= count; d += Lanes::kSize) round(d, squares, losses);
+    for (; d < count; ++d) round(d, square, lost);
+    return {squares.sum() + square.sum(), losses.sum() + lost.sum()};
+}
+
+// A vector with one more dimension.
+Rounded extended(const Rounded& vector, float number, int32_t integer) {
+    const auto whole = static_cast<float>(integer);
+    return {vector.square + whole * whole, vector.lost + (number - whole) * (number - whole)};
+}
+
+double length(const Rounded& vector) { return kSlack * std::sqrt(vector.square); }
 
 // Of magnitudes: how large they are, but for a few that are far larger.
 class Magnitudes {
@@ -45,10 +77,15 @@ class Magnitudes {
 
     void add(double magnitude) {
         largest_ = std::max(largest_, magnitude);
-        const auto number = static_cast<float>(std::min<double>(magnitude, FLT_MAX));
+        const auto number = static_cast<float>(magnitude);
         int32_t bits;  // of non-negative floats, they are in the same order
         std::memcpy(&bits, &number, sizeof bits);
         if (!large_.full() || bits > large_.least()) large_.add(bits);
+    }
+
+    void add(const Magnitudes& others) {
+        largest_ = std::max(largest_, others.largest_);
+        large_.add(others.large_);
     }
 
     // The last of the few largest.
@@ -68,55 +105,87 @@ class Magnitudes {
     BestNumbers large_;
 };
 
-void round_all(const float* values, int64_t count, float per_unit, int16_t* out) {
-    for (int64_t i = 0; i < count; ++i) {
-        const float scaled = values[i] * per_unit;
-        out[i] = static_cast<int16_t>(static_cast<int32_t>(scaled + (scaled < 0.0f ? -0.5f : 0.5f)));
-    }
+int32_t within_range(double cut) {
+    return static_cast<int32_t>(std::clamp<double>(cut, RoughScale::kLowest, RoughScale::kHighest));
 }
 
 }  // namespace
 
-int32_t RoughUser::of_exact(float score) const {
-    const double rough = (static_cast<double>(score) - bias) / unit;
-    return static_cast<int32_t>(std::clamp<double>(std::nearbyint(rough), INT32_MIN + 1, INT32_MAX));
+int32_t RoughUser::cut_below_exact(float score) const {
+    return within_range(std::floor((static_cast<double>(score) - bias) / unit - error) - 1.0);
 }
 
-RoughScale::RoughScale(const VectorsView& items, int64_t dim) : dim_(dim) {
-    const auto vector_length = [&](int64_t item) { return length(items.vectors + item * dim, dim); };
+int32_t RoughUser::cut_below(int32_t rough) const { return within_range(std::floor(rough - 2.0 * error) - 2.0); }
+
+RoughScale::RoughScale(const VectorsView& items, int64_t dim, int most, int group, int threads)
+    : items_(items), dim_(dim) {
+    const auto number = [&](int64_t item) { return largest(items.vectors + item * dim, dim); };
     const auto bias = [&](int64_t item) { return items.biases == nullptr ? 0.0 : std::fabs(items.biases[item]); };
-    Magnitudes lengths(items.rows), biases(items.rows);
-    for (int64_t item = 0; item < items.rows; ++item) {
-        lengths.add(vector_length(item));
-        biases.add(bias(item));
-    }
-    if (lengths.have_outliers() || biases.have_outliers()) {
+    Magnitudes numbers(items.rows), biases(items.rows);
+    std::mutex together;
+    parallel_for(items.rows, threads, kItemsPerThread, [&](int64_t begin, int64_t end) {
+        Magnitudes some_numbers(items.rows), some_biases(items.rows);
+        for (int64_t item = begin; item < end; ++item) {
+            some_numbers.add(number(item));
+            some_biases.add(bias(item));
+        }
+        const std::lock_guard<std::mutex> lock(together);
+        numbers.add(some_numbers);
+        biases.add(some_biases);
+    });
+    if (numbers.have_outliers() || biases.have_outliers()) {
         for (int64_t item = 0; item < items.rows; ++item) {
-            if (vector_length(item) > lengths.limit() || bias(item) > biases.limit()) outliers_.push_back(item);
+            if (number(item) > numbers.limit() || bias(item) > biases.limit()) outliers_.push_back(item);
         }
     }
-    has_biases_ = biases.large() > 0.0;
-    bias_weight_ = std::max(biases.large(), kLeast) / std::max(lengths.large(), kLeast);
-    width_ = (dim + has_biases_ + 1) / 2 * 2;
-    const double weighted_bias = biases.limit() / bias_weight_;
-    const double longest = std::sqrt(lengths.limit() * lengths.limit() + weighted_bias * weighted_bias);
-    item_unit_ = std::max(longest, kLeast) / kMostLength;
+    bias_places_ = biases.large() > 0.0 ? group : 0;
+    width_ = (dim + bias_places_ + group - 1) / group * group;
+    most_ = std::clamp(std::floor(std::sqrt(kMostSum / std::max<double>(width_, 1.0))), 1.0, static_cast<double>(most));
+    const double most_number = std::max(numbers.limit(), kLeast);
+    item_unit_ = most_number / most_;
+    item_factor_ = static_cast<float>(1.0 / item_unit_);
+    if (bias_places_ > 0) {
+        bias_weight_ = std::max(biases.limit(), kLeast) / most_number / bias_places_;
+        bias_factor_ = static_cast<float>(1.0 / bias_weight_ / item_unit_);
+    }
 }
 
-RoughUser RoughScale::round_user(const VectorsView& users, int64_t user, int16_t* out) const {
-    const float* vector = users.vectors + user * dim_;
-    const double own = length(vector, dim_), weight = has_biases_ ? bias_weight_ : 0.0;
-    const double unit = std::max(std::sqrt(own * own + weight * weight), kLeast) / kMostLength;
-    std::fill(out + dim_, out + width_, 0);
-    round_all(vector, dim_, static_cast<float>(1.0 / unit), out);
-    if (has_biases_) out[dim_] = static_cast<int16_t>(std::lrint(bias_weight_ / unit));
-    // Of x y = (i + e) (j + f), where i and j are the integers and e and f at most kRounding: e y + f i is missing. The
-    // exact score is not exact either: each of its roundings adds a share of the sum of magnitudes.
-    const double rounding = kRounding * std::sqrt(static_cast<double>(width_)), integers = length(out, width_);
-    const double bias = users.biases == nullptr ? 0.0 : users.biases[user];
-    const double magnitudes = (integers + rounding) * kMostLength + std::fabs(bias) / unit / item_unit_;
-    const double error = rounding * (kMostLength + integers) + static_cast<double>(dim_ + 4) * kEpsilon * magnitudes;
-    return {static_cast<int64_t>(std::min(std::ceil(error), 1e18)), unit * item_unit_, static_cast<float>(bias)};
+Rounded RoughScale::round_item(int64_t item, int16_t* out) const {
+    const Rounded vector = round_all(items_.vectors + item * dim_, dim_, item_factor_, out);
+    std::fill(out + dim_, out + width_, int16_t{0});
+    if (bias_places_ == 0) return vector;
+    const float bias = items_.biases[item] * bias_factor_;
+    auto rest = static_cast<int32_t>(std::lrint(bias));
+    const Rounded whole = extended(vector, bias, rest);
+    for (int place = 0; place < bias_places_; ++place) {  // numbers that are as good as equal
+        out[dim_ + place] = static_cast<int16_t>(rest / (bias_places_ - place));
+        rest -= out[dim_ + place];
+    }
+    return whole;
+}
+
+RoughUser RoughScale::round_user(const VectorsView& users, int64_t user, const Rounded& most, int16_t* out) const {
+    const float* numbers = users.vectors + user * dim_;
+    const double unit = std::max({largest(numbers, dim_), bias_weight_, kLeast}) / most_;
+    Rounded vector = round_all(numbers, dim_, static_cast<float>(1.0 / unit), out);
+    std::fill(out + dim_, out + width_, int16_t{0});
+    if (bias_places_ > 0) {
+        const auto weight = static_cast<float>(bias_weight_ / unit);
+        const auto integer = static_cast<int16_t>(std::lrint(weight));
+        vector = extended(vector, weight, integer);
+        std::fill_n(out + dim_, bias_places_, integer);
+    }
+    const double score_unit = unit * item_unit_, bias = users.biases == nullptr ? 0.0 : users.biases[user];
+    // Of x y = (i + e) (j + f), where i and j are the integers: e y + f i is missing. The exact score is not exact
+    // either: each of its roundings adds a share of the sum of magnitudes.
+    const double i = length(vector), e = lost_length(vector), f = lost_length(most), y = length(most) + f;
+    const double magnitudes = (i + e) * y + std::fabs(bias) / score_unit;
+    const double error = e * y + f * i + static_cast<double>(dim_ + 4) * kEpsilon * magnitudes;
+    return {error, score_unit, static_cast<float>(bias), std::accumulate(out, out + width_, int32_t{0})};
+}
+
+double RoughScale::lost_length(const Rounded& vector) const {
+    return kSlack * std::sqrt(vector.lost) + kMisplaced * most_ * std::sqrt(static_cast<double>(width_));
 }
 
 }  // namespace spotfast

@@ -25,6 +25,10 @@ struct VectorsView {
 struct RowsView {
     const int64_t* indptr;
     const int64_t* items;
+
+    const int64_t* begin(int64_t row) const { return items + indptr[row]; }
+    const int64_t* end(int64_t row) const { return items + indptr[row + 1]; }
+    bool has(int64_t row, int64_t item) const { return std::binary_search(begin(row), end(row), item); }
 };
 
 // The vectors of consecutive items, transposed in panels: scores of several items are computed side by side.

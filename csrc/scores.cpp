@@ -67,4 +67,36 @@ void pair_scores(const VectorsView& users, const VectorsView& items, int64_t dim
     });
 }
 
+void item_scores(const VectorsView& users, int64_t user, const VectorsView& items, int64_t dim,
+                 const int64_t* item_index, int64_t count, float* out) {
+    constexpr int kItems = Lanes::kSize;  // side by side: one in each lane
+    const float* weights = users.vectors + user * dim;
+    for (int64_t first = 0; first < count; first += kItems) {
+        const int lanes = static_cast<int>(std::min<int64_t>(kItems, count - first));
+        const float* item[kItems];
+        for (int i = 0; i < kItems; ++i) {  // a short last group repeats its first item
+            item[i] = items.vectors + item_index[first + (i < lanes ? i : 0)] * dim;
+        }
+        Lanes sum = Lanes::all(0.0f);
+        int64_t d = 0;
+        for (; d + Lanes::kSize <= dim; d += Lanes::kSize) {
+            Lanes block[kItems];
+            for (int i = 0; i < kItems; ++i) block[i] = Lanes::load(item[i] + d);
+            transpose(block);
+            for (int i = 0; i < Lanes::kSize; ++i) sum = sum + Lanes::all(weights[d + i]) * block[i];
+        }
+        float sums[kItems];
+        sum.store(sums);
+        for (; d < dim; ++d) {
+            for (int i = 0; i < kItems; ++i) sums[i] += weights[d] * item[i][d];
+        }
+        for (int i = 0; i < lanes; ++i) {
+            float score = sums[i];
+            if (users.biases != nullptr) score += users.biases[user];
+            if (items.biases != nullptr) score += items.biases[item_index[first + i]];
+            out[first + i] = score;
+        }
+    }
+}
+
 }  // namespace spotfast

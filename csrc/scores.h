@@ -14,4 +14,8 @@ void scores(const VectorsView& users, const VectorsView& items, int64_t dim, int
 void pair_scores(const VectorsView& users, const VectorsView& items, int64_t dim, const int64_t* user_index,
                  const int64_t* item_index, int64_t pairs, int threads, float* out);
 
+// out[i] = score of a user for item item_index[i]: the same bits.
+void item_scores(const VectorsView& users, int64_t user, const VectorsView& items, int64_t dim,
+                 const int64_t* item_index, int64_t count, float* out);
+
 }  // namespace spotfast

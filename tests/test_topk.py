@@ -23,6 +23,8 @@ PATTERNS = {
     "ascending": lambda rng, shape: np.tile(np.arange(shape[1]), (shape[0], 1)),
 }
 
+MANY = 31  # users, more than C++ finds without rough scores
+
 
 def rows(mask):
     return Rows.from_matrix("mask", sp.csr_matrix(mask))
@@ -99,76 +101,84 @@ class TestTopk:
 
 @pytest.mark.parametrize("backend", backends.OPERATIONS["vector_topk"]["cpu"])
 class TestVectorTopk:
+    def check(self, backend, parts, k, excluded=None):
+        """Compare with a sort of all scores, for all users and for a few, whom C++ ranks without rough scores."""
+        users, user_biases, items, item_biases = parts
+        for some in (len(users), 3):
+            few = users[:some], None if user_biases is None else user_biases[:some], items, item_biases
+            of_few = None if excluded is None else excluded.take(np.arange(some))
+            ids, best = vector_topk(*few, k, of_few, backend=backend)
+            table = scores(*few).numpy()
+            np.testing.assert_array_equal(ids, topk(table, k, of_few))
+            assert ids.shape == best.shape == (some, k)
+            assert best.dtype == np.float32
+            found = np.where(ids >= 0, np.take_along_axis(table, np.maximum(ids, 0), axis=1), -np.inf)
+            np.testing.assert_array_equal(best, found)
+
     @pytest.mark.parametrize("dim", [1, 32, 128, 129, 255, 256, 257, 511, 512])
     @pytest.mark.parametrize("items", [1, 17, 513, 1030])
     def test_as_topk_of_scores(self, backend, dim, items):
         """Ties in plenty, k from one to beyond the catalogue, and more items left out than are left."""
         rng = np.random.default_rng(dim + items)
         generator = torch.Generator().manual_seed(dim)
-        shapes = (7, dim), (7,), (items, dim), (items,)
+        shapes = (MANY, dim), (MANY,), (items, dim), (items,)
         parts = [torch.randint(-2, 3, shape, generator=generator).float() for shape in shapes]
-        table = scores(*parts).numpy()
         for share in (0.0, 0.3, 0.99, 1.0):
-            excluded = Rows.from_matrix("mask", sp.csr_matrix(rng.random((7, items)) < share))
+            excluded = rows(rng.random((MANY, items)) < share)
             for k in (1, 3, 10, items, items + 2):
-                ids, best = vector_topk(*parts, k, excluded, backend=backend)
-                np.testing.assert_array_equal(ids, topk(table, k, excluded))
-                assert ids.shape == best.shape == (7, k)
-                assert best.dtype == np.float32
-                found = np.where(ids >= 0, np.take_along_axis(table, np.maximum(ids, 0), axis=1), -np.inf)
-                np.testing.assert_array_equal(best, found)
+                self.check(backend, parts, k, excluded)
 
     @pytest.mark.parametrize("size", [0.0, 1e-39, 1e-6, 1.0, 1e12])
     @pytest.mark.parametrize("bias_size", [0.0, 1e-39, 1e-3, 1.0, 1e12])
     def test_magnitudes(self, backend, size, bias_size):
         """Whatever share of a score comes from biases: none, all, and nearly all with the rest deciding."""
         generator = torch.Generator().manual_seed(5)
-        shapes = (6, 5), (6,), (700, 5), (700,)
+        shapes = (MANY, 5), (MANY,), (1100, 5), (1100,)
         sizes = size, bias_size, size, bias_size
         parts = [scale * torch.randn(shape, generator=generator) for shape, scale in zip(shapes, sizes, strict=True)]
-        table = scores(*parts).numpy()
         for k in (1, 10, 100):
-            np.testing.assert_array_equal(vector_topk(*parts, k, backend=backend)[0], topk(table, k))
+            self.check(backend, parts, k)
 
     @pytest.mark.parametrize("sign", [1.0, -1.0])
     def test_heavy_tails(self, backend, sign):
         """A few items far larger than all others, by their biases or vectors, excluded for some users."""
         generator = torch.Generator().manual_seed(8)
-        shapes = (6, 5), (6,), (900, 5), (900,)
+        shapes = (MANY, 5), (MANY,), (900, 5), (900,)
         users, user_biases, items, biases = (torch.randn(shape, generator=generator) for shape in shapes)
         items[[3, 500], [0, 4]], biases[[17, 899]] = sign * 1e4, sign * torch.tensor([1e3, 1e20])
-        excluded = Rows.from_matrix("mask", sp.csr_matrix(np.random.default_rng(1).random((6, 900)) < 0.5))
+        excluded = rows(np.random.default_rng(1).random((MANY, 900)) < 0.5)
         for powers in (1, 5):
             parts = users, user_biases, items, biases.sign() * biases.abs() ** (1 / powers)
-            table = scores(*parts).numpy()
             for k in (1, 10, 100, 900):
-                ids, _ = vector_topk(*parts, k, excluded, backend=backend)
-                np.testing.assert_array_equal(ids, topk(table, k, excluded))
+                self.check(backend, parts, k, excluded)
 
     def test_near_ties_in_plenty(self, backend):
         """One dimension dwarfs what tells items apart: in whole numbers, they are all the same."""
         generator = torch.Generator().manual_seed(6)
-        users, items = torch.randn(5, 4, generator=generator), torch.randn(3000, 4, generator=generator)
+        users, items = torch.randn(MANY, 4, generator=generator), torch.randn(3000, 4, generator=generator)
         users[:, 0], items[:, 0] = 1e5, 1.0
         users[4], items[:, 1] = 0.0, items[:, 1] * 1e-3
-        parts = [users, torch.randn(5, generator=generator), items, None]
-        table = scores(*parts).numpy()
+        parts = [users, torch.randn(MANY, generator=generator), items, None]
         for k in (1, 7, 200):
-            np.testing.assert_array_equal(vector_topk(*parts, k, backend=backend)[0], topk(table, k))
+            self.check(backend, parts, k)
 
-    @pytest.mark.parametrize("better", [slice(0, None, 8), slice(1, None, 8), slice(2900, None), slice(0, 0)])
+    @pytest.mark.parametrize("better", ["every eighth", "the last", "every eighth block", "none"])
     @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
     def test_any_order_of_the_catalogue(self, backend, better, share):
-        """Also one in which every eighth item, of which a sample might consist, is better than all others, or worse."""
+        """Also such that a sample, every eighth block of 256 items, holds far better ones than all others, or worse."""
         generator = torch.Generator().manual_seed(7)
-        users, items = torch.randn(9, 4, generator=generator), torch.randn(3000, 4, generator=generator)
-        biases = torch.zeros(3000)
-        biases[better] = 100.0
-        table = scores(users, None, items, biases).numpy()
-        excluded = Rows.from_matrix("mask", sp.csr_matrix(np.random.default_rng(0).random((9, 3000)) < share))
+        users, items = torch.randn(MANY, 4, generator=generator), torch.randn(4200, 4, generator=generator)
+        ids, steps = torch.arange(4200), torch.linspace(100.0, 200.0, 4200)
+        chosen = {
+            "every eighth": ids % 8 == 0,
+            "the last": ids > 4100,
+            "every eighth block": ids % 2048 < 256,
+            "none": ids < 0,
+        }
+        biases = torch.where(chosen[better], steps, 0.0)
+        excluded = rows(np.random.default_rng(0).random((MANY, 4200)) < share)
         for k in (1, 10, 32, 100, 370, 400):
-            ids, _ = vector_topk(users, None, items, biases, k, excluded, backend=backend)
-            np.testing.assert_array_equal(ids, topk(table, k, excluded))
+            self.check(backend, (users, None, items, biases), k, excluded)
 
     def test_threads_and_many_users(self, backend, set_threads):
         parts = [torch.randn(2100, 3), torch.randn(2100), torch.randn(40, 3), torch.randn(40)]

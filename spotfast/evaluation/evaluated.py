@@ -77,7 +77,7 @@ class EvaluatedUsers:
             size = min(at_once, count)
             counts = self._blocks.most_in_blocks(at_once)
             measuring += self._blocks.num_bytes(size)
-            measuring += memory.block_bytes(self._plan, size, *counts, self._blocks.num_items)
+            measuring += memory.block_bytes(self._plan, size, *counts, self._blocks.num_items, self._blocks.dim)
         return max(measuring, intervals)
 
     def measure(self, at_once: int, verbose: bool) -> tuple[NDArray[np.int64], Measuring]:
@@ -131,9 +131,9 @@ class EvaluatedSequences:
         """Count rows of scores, rankings, and values; not what is inside a network."""
         test = self._test
         size = min(at_once, len(test))
-        num_items, scoring = scoring_bytes(self._model, test, size)
+        num_items, dim, scoring = scoring_bytes(self._model, test, size)
         measuring, intervals = memory.value_bytes(self._plan, len(test))
-        measuring += memory.block_bytes(self._plan, size, size, size * test.max_sequence_length, num_items)
+        measuring += memory.block_bytes(self._plan, size, size, size * test.max_sequence_length, num_items, dim)
         return max(measuring + scoring, intervals)
 
     def measure(self, at_once: int, verbose: bool) -> tuple[NDArray[np.int64], Measuring]:

@@ -19,7 +19,7 @@ def value_bytes(plan: Plan, count: int) -> tuple[int, int]:
     return 2 * 8 * values, OF_A_VALUE * values + OF_BOOTSTRAP
 
 
-def block_bytes(plan: Plan, rows: int, targets: int, excluded: int, num_items: int) -> int:
+def block_bytes(plan: Plan, rows: int, targets: int, excluded: int, num_items: int, dim: int) -> int:
     """Return what a block takes besides its scores, or the vectors that they come from.
 
     Args:
@@ -28,9 +28,10 @@ def block_bytes(plan: Plan, rows: int, targets: int, excluded: int, num_items: i
         targets: test items of all of them.
         excluded: items that are left out of their rankings, of all of them.
         num_items: how many items there are.
+        dim: of the vectors that are ranked, 0 if it is rows of scores.
     """
     ranked = rows * OF_A_ROW + targets * OF_A_TARGET + excluded * OF_AN_EXCLUDED_ITEM
     if not any(name in OF_LISTS for name in plan.metrics):
         return ranked
     length = min(plan.cutoffs[-1], num_items)
-    return ranked + 3 * 8 * length * rows + 2 * 8 * num_items + vector_topk_bytes(rows, length, num_items)
+    return ranked + 3 * 8 * length * rows + 2 * 8 * num_items + vector_topk_bytes(rows, length, num_items, dim)

@@ -169,6 +169,11 @@ class UserBlocks:
         return kept + max(made, 0 if self._source is None else self._source.num_bytes(size, self.num_items))
 
     @property
+    def dim(self) -> int:
+        """Of the vectors that are ranked; 0 if it is rows of scores."""
+        return self._source.dim if self._source is not None and self._source.by_vectors else 0
+
+    @property
     def num_items(self) -> int:
         """How many items are scored; where only a prediction can tell, as many as the matrices have."""
         known = None if self._source is None else self._source.num_items

@@ -23,20 +23,21 @@ PREDICTED = 16  # sequences that any model predicts before their scores are look
 Blocks = Iterator[tuple[NDArray[np.integer[Any]], NDArray[Any]]]
 
 
-def scoring_bytes(model: Any, test: Sequences, at_once: int) -> tuple[int, int]:
-    """Return how many items are scored, and the memory in use at most for it, with so many sequences at a time.
+def scoring_bytes(model: Any, test: Sequences, at_once: int) -> tuple[int, int, int]:
+    """Return how many items are scored, of which dimension if by vectors, and the memory that so many sequences take.
 
     A model of someone's own is taken to predict as many items as `test` has. What is inside a network is not counted.
     """
     if not has_own_predict(model, ImplicitSequenceModel):
-        return test.num_items, score_bytes(min(PREDICTED, at_once), test.num_items, own=False)
+        return test.num_items, 0, score_bytes(min(PREDICTED, at_once), test.num_items, own=False)
     scorer = model._scorer()
     assert model._num_items is not None
     tables = ranked_tables(scorer, model.device)
     if tables is not None:  # final states, as they are made, in one, and contiguous
-        return model._num_items, scorer.num_bytes + 3 * 4 * tables[0].shape[1] * at_once
+        dim = tables[0].shape[1]
+        return model._num_items, dim, scorer.num_bytes + 3 * 4 * dim * at_once
     rows = rows_in_block(4 * model._num_items, at_once)
-    return model._num_items, scorer.num_bytes + score_bytes(rows, model._num_items, own=True)
+    return model._num_items, 0, scorer.num_bytes + score_bytes(rows, model._num_items, own=True)
 
 
 def ranked_tables(scorer: Scorer, device: torch.device) -> tuple[Tensor, Tensor] | None:

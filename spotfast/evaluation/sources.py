@@ -33,6 +33,11 @@ class Source(Protocol):
         ...
 
     @property
+    def dim(self) -> int:
+        """Of the vectors; 0 where there are none."""
+        ...
+
+    @property
     def has_padding(self) -> bool:
         """Whether item 0 is padding, which has a score, minus infinity, but no vector."""
         ...
@@ -93,6 +98,7 @@ class OwnModel:
         self._model, self._scorer = model, model._scorer()
         assert model._num_items is not None and model._num_users is not None
         self.num_items, self._num_users = model._num_items, model._num_users
+        self.dim = self._scorer.dim if isinstance(self._scorer, VectorScorer) else 0
 
     @property
     def by_vectors(self) -> bool:
@@ -129,8 +135,8 @@ class OwnModel:
     def num_bytes(self, at_once: int, num_items: int) -> int:
         """Count what the scorer holds, the vectors of users, and rows of scores."""
         kept = self._scorer.num_bytes
-        if isinstance(self._scorer, VectorScorer):
-            kept += 2 * 4 * (self._scorer.dim + 1) * at_once
+        if self.dim:
+            kept += 2 * 4 * (self.dim + 1) * at_once
         if self.by_vectors:
             return kept
         return kept + score_bytes(rows_in_block(4 * num_items, at_once), num_items, own=True)
@@ -143,7 +149,7 @@ class ExposedVectors:
 
     def __init__(self, tables: VectorTables) -> None:
         self._tables = tables
-        self.num_items = len(tables.item_vectors)
+        self.num_items, self.dim = tables.item_vectors.shape
 
     @property
     def by_vectors(self) -> bool:
@@ -168,7 +174,7 @@ class ExposedVectors:
 
     def num_bytes(self, at_once: int, num_items: int) -> int:
         """Count copied tables, and the vectors of users or rows of scores."""
-        of_users = 2 * 4 * (self._tables.user_vectors.shape[1] + 1) * at_once
+        of_users = 2 * 4 * (self.dim + 1) * at_once
         if self.by_vectors:
             return self._tables.num_bytes + of_users
         return self._tables.num_bytes + of_users + 4 * num_items * rows_in_block(4 * num_items, at_once)
@@ -179,6 +185,7 @@ class Predictions:
 
     num_items = None
     by_vectors = has_padding = False
+    dim = 0
 
     def __init__(self, model: Any) -> None:
         self._model = model

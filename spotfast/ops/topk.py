@@ -15,7 +15,7 @@ from spotfast.ops.scores import to_numpy
 from spotfast.reference import topk as reference
 from spotfast.rows import Rows
 
-MOST_ITEMS_IN_KERNELS = (1 << 31) - 1
+MOST_ITEMS = (1 << 31) - 1
 
 
 def topk(scores: NDArray[Any], k: int, excluded: Rows | None = None, *, backend: str = "auto") -> NDArray[np.int64]:
@@ -116,22 +116,24 @@ def _scores_at(table: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np
 
 
 def _choose(device: torch.device, num_items: int, backend: str) -> str:
-    """Choose a backend: the kernels have 31 bits for an id."""
+    """Choose a backend: other than the reference have 31 bits for an id."""
     chosen = backends.choose("vector_topk", device, backend)
-    if chosen == "triton" and num_items > MOST_ITEMS_IN_KERNELS:
-        if backend == "triton":
+    if chosen != "reference" and num_items > MOST_ITEMS:
+        if backend == chosen:
             raise ValueError(
-                f"item_vectors must have at most {MOST_ITEMS_IN_KERNELS} rows for backend 'triton', got {num_items}"
+                f"item_vectors must have at most {MOST_ITEMS} rows for backend {backend!r}, got {num_items}"
             )
         return "reference"
     return chosen
 
 
-def vector_topk_bytes(users: int, k: int, num_items: int) -> int:
+def vector_topk_bytes(users: int, k: int, num_items: int, dim: int) -> int:
     """Return the memory that `vector_topk` takes at most, in C++, beyond arguments and result.
 
-    The sizes are those of `csrc/topk.cpp`: an entry, the entries of a user, the users whom a thread ranks at once.
+    The sizes are those of `csrc/rough_topk.cpp`: an item and a user in whole numbers, the entries of a user's list, the
+    users whom a thread ranks at once.
     """
-    entries = min(2 * k + 32, num_items)
-    at_once = min(max((1 << 21) // entries, 4), 1024)
-    return 16 * entries * min(users, at_once * threads.get_num_threads())
+    entries = min(k if k <= 32 else 2 * k, num_items)
+    at_once = min(max((1 << 21) // max(entries, 1), 5), 400)
+    of_user = 8 * entries + 2 * dim + 300
+    return 2 * (dim + 5) * num_items + of_user * min(users, at_once * threads.get_num_threads())

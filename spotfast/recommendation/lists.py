@@ -108,7 +108,7 @@ class Lists:
         copied = 0
         if self._candidates.copied:
             copied = vectors.nbytes + (0 if biases is None else biases.nbytes)
-        best = vector_topk_bytes(size, self._width, len(self._candidates)) if self._width else 0
+        best = vector_topk_bytes(size, self._width, len(self._candidates), vectors.shape[1]) if self._width else 0
         return kept + copied + block + best + 2 * 4 * (vectors.shape[1] + 1) * size
 
     @property

@@ -11,7 +11,8 @@ using namespace spotfast;
 
 namespace {
 
-constexpr int64_t kUserCount = 7, kItemCount = 1030, kDim = 3;
+constexpr int64_t kUserCount = 40, kItemCount = 4200, kDim = 3;
+constexpr int64_t kFewUsers = 7;  // whose best items are found without rough scores
 
 // Small whole numbers, so that scores tie.
 std::vector<float> numbers(size_t count, int step) {
@@ -40,7 +41,7 @@ struct Model {
     std::vector<float> table = std::vector<float>(kUserCount * kItemCount);
 
     Model() { scores(users(), items(), kDim, 1, table.data()); }
-    VectorsView users() const { return {user_vectors.data(), user_biases.data(), kUserCount}; }
+    VectorsView users(int64_t count = kUserCount) const { return {user_vectors.data(), user_biases.data(), count}; }
     VectorsView items() const { return {item_vectors.data(), item_biases.data(), kItemCount}; }
 };
 
@@ -77,14 +78,14 @@ TEST(ranks_are_counted) {
 
 namespace {
 
-void check_best_items(const Model& model) {
+void check_best_items(const Model& model, int64_t users) {
     const Rows excluded(2);
-    // From 32 on, lists start from a sample of the items.
+    // Lists of up to 32 items are kept in order.
     for (const int64_t k : {int64_t{1}, int64_t{10}, int64_t{32}, int64_t{100}, kItemCount}) {
-        std::vector<int64_t> ids(kUserCount * k);
-        std::vector<float> best(kUserCount * k);
-        topk(model.users(), model.items(), kDim, excluded.view(), k, 2, ids.data(), best.data());
-        for (int64_t user = 0; user < kUserCount; ++user) {
+        std::vector<int64_t> ids(users * k);
+        std::vector<float> best(users * k);
+        topk(model.users(users), model.items(), kDim, excluded.view(), k, 2, ids.data(), best.data());
+        for (int64_t user = 0; user < users; ++user) {
             const float* row = &model.table[user * kItemCount];
             std::vector<int64_t> left;
             for (int64_t item = 0; item < kItemCount; ++item) {
@@ -100,15 +101,22 @@ void check_best_items(const Model& model) {
     }
 }
 
+void check_best_items(const Model& model) {
+    check_best_items(model, kUserCount);
+    check_best_items(model, kFewUsers);
+}
+
 }  // namespace
 
 TEST(best_items_are_sorted_and_never_excluded) { check_best_items(Model()); }
 
-// Every eighth item is in the sample: what is guessed from it is too high, and who looks for 100 is searched once more.
+// The first 256 of every 2,048 items are in the sample of long lists: what is guessed from it is too high, and who
+// looks for 100 is searched once more.
 TEST(best_items_are_found_if_a_sample_misleads) {
     Model model;
-    for (int64_t item = 0; item < kItemCount; item += 8) model.item_biases[item] += 100.0f;
-    for (int64_t item = 0; item < kItemCount; item += 16) model.item_biases[item] += 100.0f;
+    for (int64_t item = 0; item < kItemCount; ++item) {
+        if (item % 2048 < 256) model.item_biases[item] += 100.0f + static_cast<float>(item % 256);
+    }
     scores(model.users(), model.items(), kDim, 1, model.table.data());
     check_best_items(model);
 }
@@ -117,7 +125,7 @@ TEST(best_items_are_found_if_a_sample_misleads) {
 TEST(best_items_are_found_among_outliers) {
     for (const float sign : {1.0f, -1.0f}) {
         Model model;
-        for (const int64_t item : {0, 1, 2, 3, 512, 1029})
+        for (const int64_t item : {0, 1, 2, 3, 512, 4199})
             model.item_biases[item] = sign * static_cast<float>(1 << item % 20);
         for (const int64_t item : {8, 77, 700}) model.item_vectors[item * kDim] = -sign * 1e6f;
         scores(model.users(), model.items(), kDim, 1, model.table.data());

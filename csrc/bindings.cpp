@@ -31,7 +31,7 @@ PYBIND11_MODULE(SPOTFAST_MODULE, m) {
     def_sampling(m);
     def_interactions(m);
     def_ranking(m);
+    def_training(m);  // before those who take its enumerations: docstrings have their names then
     def_sequences(m);
-    def_training(m);
     def_row_update(m);
 }

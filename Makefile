@@ -104,7 +104,7 @@ bench: $(STAMPS)/dev ## the benchmarks (some minutes, on an idle machine)
 
 wheel: $(STAMPS)/dev ## wheel and source distribution in dist/; SPOTFAST_CUDA_TARGETS="80;90": with CUDA kernels in the wheel
 	rm -rf dist
-	SPOTFAST_REQUIRE_EXT=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist
+	SPOTFAST_REQUIRE_EXT=1 $(BIN)/python -m build --dependency-constraints-txt constraints.txt --outdir dist
 
 clean: ## everything that was made here
 	rm -rf $(VENV) $(VENV)-libraries $(VENV)-triton-* $(VENV)-wheel build dist *.egg-info spotfast/*.so .coverage demo_losses.png

@@ -6,7 +6,7 @@ Environment:
     SPOTFAST_CUDA_TARGETS="80;90"   the wheel carries the CUDA kernels, compiled for these compute capabilities (8.0 and
                              9.0): that needs triton and torch, no GPU; without it, Triton compiles kernels when they
                              are first called.
-    SPOTFAST_BUILD_JOBS=4    how many files are compiled at a time; without it, as many as there are cores.
+    SPOTFAST_BUILD_JOBS=4    how many files or kernels are compiled at a time; without it, as many as there are cores.
     SPOTFAST_REQUIRE_EXT=1   a failed compilation is an error (continuous integration, release builds); without it
                              the package installs without the extension and runs on its reference implementations.
 """
@@ -30,7 +30,7 @@ from setuptools.command.sdist import sdist
 SOURCES = sorted(str(path) for path in Path("csrc").glob("*.cpp"))
 HEADERS = sorted(str(path) for path in Path("csrc").glob("*.h"))
 WINDOWS = platform.system() == "Windows"
-CUDA_TARGETS = os.environ.get("SPOTFAST_CUDA_TARGETS", "").strip()
+ALL_CUDA_TARGETS = ("80", "86", "89", "90", "100", "120")  # as in spotfast/cuda/build.py, whose import takes torch
 KERNEL_COMPILER = ["triton>=3.3", "torch>=2.6", "numpy>=1.26"]  # what importing the kernels takes
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -43,6 +43,29 @@ PORTABLE_FLAGS = ["/O2", "/fp:precise", "/Brepro"] if WINDOWS else [
 LINK_FLAGS = ["/Brepro"] if WINDOWS else ["-pthread"]
 LIBRARIES = ["dl"] if sys.platform == "linux" else []  # in older C libraries a library of its own
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mprfchw"]  # the last is no operation where a CPU does not know it
+
+
+def cuda_targets() -> str:
+    """Return SPOTFAST_CUDA_TARGETS; a wrong one ends the build here, before what compiles kernels is fetched."""
+    given = os.environ.get("SPOTFAST_CUDA_TARGETS", "").strip()
+    names = {name.strip() for name in given.split(";")} - {""}
+    if given and not (names and names <= set(ALL_CUDA_TARGETS)):
+        wrong = ", ".join(map(repr, sorted(names - set(ALL_CUDA_TARGETS)))) or "none"
+        raise SystemExit(f"SPOTFAST_CUDA_TARGETS must be some of {';'.join(ALL_CUDA_TARGETS)}, got {wrong}")
+    if given and platform.system() != "Linux":
+        raise SystemExit(f"SPOTFAST_CUDA_TARGETS is for wheels for Linux: there is no triton for {platform.system()}")
+    return given
+
+
+def build_jobs() -> int:
+    """Return SPOTFAST_BUILD_JOBS, 0 for as many as there are cores."""
+    given = os.environ.get("SPOTFAST_BUILD_JOBS", "").strip() or "0"
+    if not (given.isascii() and given.isdigit()):
+        raise SystemExit(f"SPOTFAST_BUILD_JOBS must be a whole number of at least 0, got {given!r}")
+    return int(given)
+
+
+CUDA_TARGETS, BUILD_JOBS = cuda_targets(), build_jobs()
 
 
 def extension(name: str, isa_flags: list[str]) -> Pybind11Extension:
@@ -88,6 +111,7 @@ class BuildPy(build_py):
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier build
         if CUDA_TARGETS:
             command = [sys.executable, "-m", "spotfast.cuda.build", CUDA_TARGETS, str(folder)]
+            command += ["--jobs", str(BUILD_JOBS)] if BUILD_JOBS else []
             done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
             if done.returncode != 0:
                 raise SystemExit(f"the CUDA kernels could not be compiled: status {done.returncode}")
@@ -122,7 +146,7 @@ EXTENSIONS = [extension("_native", [])]
 if X86_64 and not WINDOWS:  # there, nothing tells yet whether the CPU has AVX2
     EXTENSIONS.append(extension("_native_avx2", AVX2_FLAGS))
 
-ParallelCompile("SPOTFAST_BUILD_JOBS", default=0).install()  # as many compilers as cores
+ParallelCompile(default=BUILD_JOBS).install()
 
 setup(
     ext_modules=EXTENSIONS,

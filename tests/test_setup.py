@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import setuptools
 from setuptools.command.build_py import build_py
+
+from spotfast.cuda.build import TARGETS
 
 pytest.importorskip("pybind11", reason="pybind11 is not installed: nothing to build with")
 
@@ -24,12 +27,14 @@ MOMENT = "1767225600"
 
 @pytest.fixture
 def configured(monkeypatch):
-    """`configured(system, targets)`: what setup.py hands to setuptools on a system."""
+    """`configured(system, targets, jobs)`: what setup.py hands to setuptools on a system."""
 
-    def run(system="Linux", targets=""):
+    def run(system="Linux", targets="", jobs=None):
         given = {}
         monkeypatch.chdir(ROOT)
         monkeypatch.setenv("SPOTFAST_CUDA_TARGETS", targets)
+        if jobs is not None:
+            monkeypatch.setenv("SPOTFAST_BUILD_JOBS", jobs)
         monkeypatch.setattr(platform, "system", lambda: system)
         monkeypatch.setattr(setuptools, "setup", given.update)
         runpy.run_path("setup.py")
@@ -89,10 +94,54 @@ def test_an_editable_installation_takes_no_targets(configured, monkeypatch):
             command.run()
 
 
-def test_a_wrong_target_ends_the_build(tree):
-    done = build(tree, "build_py", "--build-lib", "built", SPOTFAST_CUDA_TARGETS="75;90")
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [("75;90", "'75'"), ("80,90", "'80,90'"), ("x;9.0", "'9.0', 'x'"), (";", "none")],
+)
+def test_a_wrong_target_is_told_before_anything_is_fetched(configured, targets, found):
+    """The frontend asks setup.py what a build needs: torch and triton take minutes to fetch."""
+    with pytest.raises(SystemExit) as end:
+        configured(targets=targets)
+    assert str(end.value) == f"SPOTFAST_CUDA_TARGETS must be some of {';'.join(TARGETS)}, got {found}"
+
+
+@pytest.mark.parametrize("targets", [";".join(TARGETS), " 90 ; 80;"])
+def test_targets_that_exist(configured, targets):
+    assert configured(targets=targets)["setup_requires"]
+
+
+@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+def test_targets_where_there_is_no_triton(configured, system):
+    with pytest.raises(SystemExit, match=f"SPOTFAST_CUDA_TARGETS is .*: there is no triton for {system}"):
+        configured(system, "90")
+
+
+@pytest.mark.parametrize("jobs", ["two", "-1", "1.5", "²"])
+def test_a_wrong_number_of_jobs(configured, jobs):
+    with pytest.raises(SystemExit, match=f"SPOTFAST_BUILD_JOBS must be a whole number of at least 0, got '{jobs}'"):
+        configured(jobs=jobs)
+
+
+@pytest.mark.parametrize(("jobs", "expected"), [(None, []), ("", []), ("0", []), ("3", ["--jobs", "3"])])
+def test_kernels_are_compiled_by_as_many_jobs(configured, monkeypatch, tmp_path, jobs, expected):
+    called = []
+    monkeypatch.delenv("SPOTFAST_BUILD_JOBS", raising=False)
+    given = configured(targets="90", jobs=jobs)
+    monkeypatch.setattr(build_py, "run", lambda self: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: called.append(command) or SimpleNamespace(returncode=0))
+    command = given["cmdclass"]["build_py"](setuptools.Distribution({"packages": []}))
+    command.ensure_finalized()
+    command.build_lib = str(tmp_path)
+    command.run()
+    compiled = str(tmp_path / "spotfast" / "cuda" / "compiled")
+    assert called == [[sys.executable, "-m", "spotfast.cuda.build", "90", compiled, *expected]]
+
+
+def test_kernels_that_cannot_be_compiled_end_the_build(tree):
+    (tree / "kernels" / "ranks.py").write_text("SPECIALISATIONS = [no_such_name]\n")
+    done = build(tree, "build_py", "--build-lib", "built", SPOTFAST_CUDA_TARGETS="90")
     assert done.returncode != 0
-    assert "SPOTFAST_CUDA_TARGETS must be some of 80;86;89;90;100;120, got '75'" in done.stderr
+    assert "no_such_name" in done.stderr
     assert "the CUDA kernels could not be compiled: status 1" in done.stderr
     assert not (tree / "built" / "spotfast" / "cuda" / "compiled").exists()
 

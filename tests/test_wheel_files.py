@@ -54,6 +54,11 @@ class TestConfiguration:
         for folder in (".github", "scripts", "tests", "csrc", "kernels", "docs"):
             assert f"graft {folder}\n" in manifest
 
+    def test_the_source_distribution_has_what_make_reads(self):
+        """Without its configuration, clang-format finds fault with every file."""
+        included = re.search(r"^include (.*)$", (ROOT / "MANIFEST.in").read_text("utf-8"), re.MULTILINE).group(1)
+        assert {"Makefile", "constraints.txt", ".clang-format"} <= set(included.split())
+
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 class TestWorkflows:

@@ -18,7 +18,6 @@ constexpr float kLeastPenalty = 1e-30f;  // what it pushes by, and the inverse, 
 constexpr float kFinite = 3e38f;
 constexpr float kNotZero = 1e-30f;  // beside any v of a number that moves; for those that do not, v may be 0
 constexpr float kDead = 1e-15f;     // weights that have decayed to that do not move any more
-constexpr double kStable = 38;      // of eps, the most that learning rate times penalty may be for that
 
 // How often `ratio` must be multiplied with itself to fall below `limit`.
 int64_t steps_until(double limit, double ratio, int64_t most) {

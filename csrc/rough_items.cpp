@@ -63,22 +63,22 @@ RoughUser RoughItems::round_user(const VectorsView& users, int64_t user, int32_t
     return rough;
 }
 
-uint32_t RoughItems::score(int64_t first, int64_t count, const RoughGroup& users, const int32_t* cuts,
+uint32_t RoughItems::score(int64_t first, int64_t count, int64_t stride, const RoughGroup& users, const int32_t* cuts,
                            Leads& leads) const {
-    return by_products([&](auto of) { return score_by<decltype(of)>(first, count, users, cuts, leads); });
+    return by_products([&](auto of) { return score_by<decltype(of)>(first, count, stride, users, cuts, leads); });
 }
 
 // What is found is looked at elsewhere: only in a loop that does nothing else do all sums stay in registers, and a
 // branch that depends on what is found would most often be foretold wrongly.
 template <class Products>
-uint32_t RoughItems::score_by(int64_t first, int64_t count, const RoughGroup& users, const int32_t* cuts,
-                              Leads& leads) const {
+uint32_t RoughItems::score_by(int64_t first, int64_t count, int64_t stride, const RoughGroup& users,
+                              const int32_t* cuts, Leads& leads) const {
     const int64_t words = words_;
     int32_t starts[kUsers];
     for (int u = 0; u < kUsers; ++u) starts[u] = Products::start(-cuts[u] - 1, users.sums[u]);
     uint32_t found = 0;
     for (int64_t panel = 0; panel < count; ++panel) {
-        const int32_t* packed = packed_.get() + (first + panel) * kPanel * words;
+        const int32_t* packed = packed_.get() + (first + panel * stride) * kPanel * words;
         IntegerLanes sums[kUsers][kParts];
         for (int u = 0; u < kUsers; ++u) {
             for (auto& sum : sums[u]) sum = IntegerLanes::all(starts[u]);

@@ -48,9 +48,10 @@ class RoughItems {
     // Writes `words()` words.
     RoughUser round_user(const VectorsView& users, int64_t user, int32_t* words) const;
 
-    // Scores `count` panels from the first on, at most kPanels. cuts[u] + 1 is the lowest rough score that user u asks
-    // for. Returns a bit for each panel with such a score for any of the users.
-    uint32_t score(int64_t first, int64_t count, const RoughGroup& users, const int32_t* cuts, Leads& leads) const;
+    // Scores `count` panels, at most kPanels: first, first + stride and so on. cuts[u] + 1 is the lowest rough score
+    // that user u asks for. Returns a bit for each panel with such a score for any of the users.
+    uint32_t score(int64_t first, int64_t count, int64_t stride, const RoughGroup& users, const int32_t* cuts,
+                   Leads& leads) const;
 
     // Calls visit(u, item, rough score) for the items of the panels [begin, end) whose rough score for user u is above
     // cuts[u], and for few others; a user's items in ascending order. Visits may raise cuts.
@@ -60,7 +61,7 @@ class RoughItems {
         for (int64_t first = begin; first < end; first += kPanels) {
             int32_t lowest[kUsers];
             for (int u = 0; u < kUsers; ++u) lowest[u] = cuts[u] + 1;
-            uint32_t panels = score(first, std::min<int64_t>(kPanels, end - first), users, cuts, leads);
+            uint32_t panels = score(first, std::min<int64_t>(kPanels, end - first), 1, users, cuts, leads);
             for (; panels != 0; panels &= panels - 1) {
                 const int panel = lowest_bit(panels);
                 for (int u = 0; u < kUsers; ++u) {
@@ -98,7 +99,8 @@ class RoughItems {
     template <class Products>
     void pack(int64_t begin, int64_t end, Rounded& most);
     template <class Products>
-    uint32_t score_by(int64_t first, int64_t count, const RoughGroup& users, const int32_t* cuts, Leads& leads) const;
+    uint32_t score_by(int64_t first, int64_t count, int64_t stride, const RoughGroup& users, const int32_t* cuts,
+                      Leads& leads) const;
 
     bool quads_;
     RoughScale scale_;

@@ -36,35 +36,35 @@ struct Skipped {
     const int64_t *begin, *end;
 };
 
-// Panels in blocks, spread over the catalogue: a look at them tells above which rough score a user's list begins, most
-// often.
+// Panels spread over the catalogue: a look at them tells above which rough score a user's list begins, most often.
 //
-// The best of a short list's items are taken from few blocks, and so is a bound that is never wrong. For long lists
+// The best of a short list's items are taken from few panels, and so is a bound that is never wrong. For long lists
 // that is a share of the list, and a little more: the last of these is worse than the k-th best of all items, but for
 // one user in some thousands where the order of items is random; and so few that not many items are better.
 struct Sample {
-    static constexpr int64_t kShareOfShort = 4, kShareOfLong = 8;  // at most one block in so many
-    static constexpr int64_t kBlocksOfShort = 4;                   // at most
-    static constexpr int64_t kSlots = 4;  // maxima per wanted item: the best ones rarely share one
+    static constexpr int kLeastShift = 3;          // at most one panel in eight
+    static constexpr int64_t kPanelsOfShort = 48;  // at least, if the catalogue has so many
+    static constexpr int64_t kSlots = 4;           // maxima per wanted item: the best ones rarely share one
 
-    int64_t blocks = 0, stride = 1;  // in panels
+    int shift = kLeastShift;  // every panel whose number is a multiple of 1 << shift
+    int64_t panels = 0;
     int64_t wanted = 0;
     int64_t slots = 0;  // in panels: a slot holds the maximum of the items that fall on it
 
     Sample(int64_t k, const RoughItems& items) {
-        const int64_t all = items.panels() / RoughItems::kPanels;
-        int64_t some = std::min(all / kShareOfShort, kBlocksOfShort);
-        wanted = k;
-        if (k > BestItems::kShort) {
-            some = all / kShareOfLong;
-            const double expected = static_cast<double>(k) / kShareOfLong;
+        if (k <= BestItems::kShort) {
+            wanted = k;
+            while (items.panels() >> (shift + 1) >= kPanelsOfShort) ++shift;
+        } else {
+            const double expected = static_cast<double>(k) / (1 << shift);
             wanted = static_cast<int64_t>(std::ceil(expected + 3.0 * std::sqrt(expected) + 2.0));
         }
         slots = (kSlots * wanted + kPanel - 1) / kPanel;
-        if (some * RoughItems::kPanels < slots) return;
-        blocks = some;
-        stride = all / blocks * RoughItems::kPanels;
+        const int64_t some = items.panels() >> shift;  // never the last panel, which may not be full
+        if (some >= slots) panels = some;
     }
+
+    int64_t stride() const { return int64_t{1} << shift; }
 };
 
 // The items that may be among a user's best: those whose rough scores do not tell that they cannot.
@@ -165,7 +165,7 @@ class Searchers {
         std::vector<int32_t> guesses(users_.size(), RoughScale::kLowest);
         const int64_t slots = sample.slots * kPanel;
         std::vector<int32_t> maxima(kUsers * slots);
-        for (size_t first = 0; first < users_.size() && sample.blocks > 0; first += kUsers) {
+        for (size_t first = 0; first < users_.size() && sample.panels > 0; first += kUsers) {
             std::fill(maxima.begin(), maxima.end(), INT32_MIN);
             const int here = static_cast<int>(std::min<size_t>(kUsers, users_.size() - first));
             find_maxima(sample, first, here, maxima.data());
@@ -213,18 +213,21 @@ class Searchers {
     // Of each user of a group, the maximum of each slot; INT32_MIN where all that fall on it are skipped.
     void find_maxima(const Sample& sample, size_t first, int here, int32_t* maxima) const {
         constexpr int32_t kCuts[kUsers] = {-1, -1, -1, -1, -1};  // leads are scores then
-        RoughItems::Leads scores;
-        for (int64_t block = 0; block < sample.blocks; ++block) {
-            const int64_t begin = block * sample.stride * kPanel, end = begin + RoughItems::kPanels * kPanel;
-            search_.rough.score(block * sample.stride, RoughItems::kPanels, groups_[first / kUsers], kCuts, scores);
+        const int64_t* next[kUsers];
+        for (int u = 0; u < here; ++u) next[u] = skipped_[first + u].begin;
+        for (int64_t begin = 0; begin < sample.panels; begin += RoughItems::kPanels) {
+            RoughItems::Leads scores;
+            const int64_t count = std::min<int64_t>(RoughItems::kPanels, sample.panels - begin);
+            const int64_t stride = sample.stride(), end = (begin + count) * stride * kPanel;
+            search_.rough.score(begin * stride, count, stride, groups_[first / kUsers], kCuts, scores);
             for (int u = 0; u < here; ++u) {
-                const Skipped& of = skipped_[first + u];
-                for (auto item = std::lower_bound(of.begin, of.end, begin); item < of.end && *item < end; ++item) {
-                    scores[(*item - begin) / kPanel][u][(*item - begin) % kPanel] = INT32_MIN;
+                for (; next[u] < skipped_[first + u].end && *next[u] < end; ++next[u]) {
+                    const int64_t panel = *next[u] / kPanel;
+                    if ((panel & (stride - 1)) != 0) continue;
+                    scores[(panel >> sample.shift) - begin][u][*next[u] % kPanel] = INT32_MIN;
                 }
-                for (int64_t panel = 0; panel < RoughItems::kPanels; ++panel) {
-                    const int64_t slot = (block * RoughItems::kPanels + panel) % sample.slots;
-                    int32_t* slots = &maxima[(u * sample.slots + slot) * kPanel];
+                for (int64_t panel = 0; panel < count; ++panel) {
+                    int32_t* slots = &maxima[(u * sample.slots + (begin + panel) % sample.slots) * kPanel];
                     for (int i = 0; i < kPanel; ++i) slots[i] = std::max(slots[i], scores[panel][u][i]);
                 }
             }

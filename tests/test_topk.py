@@ -165,14 +165,14 @@ class TestVectorTopk:
     @pytest.mark.parametrize("better", ["every eighth", "the last", "every eighth block", "none"])
     @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
     def test_any_order_of_the_catalogue(self, backend, better, share):
-        """Also such that a sample, every eighth block of 256 items, holds far better ones than all others, or worse."""
+        """Also such that a sample, every eighth block of 16 items, holds far better ones than all others, or worse."""
         generator = torch.Generator().manual_seed(7)
         users, items = torch.randn(MANY, 4, generator=generator), torch.randn(4200, 4, generator=generator)
         ids, steps = torch.arange(4200), torch.linspace(100.0, 200.0, 4200)
         chosen = {
             "every eighth": ids % 8 == 0,
             "the last": ids > 4100,
-            "every eighth block": ids % 2048 < 256,
+            "every eighth block": ids % 128 < 16,
             "none": ids < 0,
         }
         biases = torch.where(chosen[better], steps, 0.0)

@@ -224,12 +224,12 @@ TEST(few_panels_are_scored_for_all_to_be_looked_at) {
     const std::vector<int32_t> rough = rough_scores(items, model.num_items, users.group);
     const int32_t cuts[kUsers] = {-1, 100, -200, RoughScale::kHighest, -1};
     RoughItems::Leads leads;
-    const uint32_t panels = items.score(2, 5, users.group, cuts, leads);
+    const uint32_t panels = items.score(2, 5, 3, users.group, cuts, leads);  // every third one, from the third on
     for (int64_t panel = 0; panel < 5; ++panel) {
         bool any = false;
         for (int u = 0; u < kUsers; ++u) {
             for (int64_t i = 0; i < kPanel; ++i) {
-                const int32_t score = rough[u * model.num_items + (2 + panel) * kPanel + i];
+                const int32_t score = rough[u * model.num_items + (2 + 3 * panel) * kPanel + i];
                 CHECK(leads[panel][u][i] == score - cuts[u] - 1);
                 any = any || score > cuts[u];
             }

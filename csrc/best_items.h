@@ -11,10 +11,11 @@
 namespace spotfast {
 
 // A score and an item in one number: the higher the score, the higher the number; of equal scores, the lower the item.
-// The score is finite and no negative zero, the item below 2**32.
+// The score is finite, the item below 2**32.
 class ScoredItem {
   public:
     ScoredItem(float score, int64_t item) {
+        score += 0.0f;  // no negative zero, which would not be equal to zero
         int32_t bits;
         std::memcpy(&bits, &score, sizeof bits);
         key_ = static_cast<int64_t>(in_order(bits)) * (int64_t{1} << 32) + (UINT32_MAX - item);
@@ -40,7 +41,6 @@ class ScoredItem {
 // Short lists are kept in order; long ones grow to twice their length before the worse half is dropped.
 class BestItems {
   public:
-    static constexpr int64_t kMostItems = int64_t{1} << 32;
     static constexpr int64_t kShort = 32;  // so few that moving them costs less than anything else
 
     // How many are held at most.
@@ -68,7 +68,7 @@ class BestItems {
             insert(item);
         } else {
             items_.push_back(item);
-            if (static_cast<int64_t>(items_.size()) == room_) drop();
+            if (static_cast<int64_t>(items_.size()) == room_) settle();
         }
     }
 
@@ -78,9 +78,17 @@ class BestItems {
         }
     }
 
+    // Drops all but the best: then it is known which scores are too low, if there are so many.
+    void settle() {
+        if (static_cast<int64_t>(items_.size()) < wanted_) return;
+        std::nth_element(items_.begin(), items_.begin() + (wanted_ - 1), items_.end(), std::greater<>());
+        items_.erase(items_.begin() + wanted_, items_.end());
+        be_full();
+    }
+
     // Writes the best in order; -1 and -infinity where there are fewer.
     void write(int64_t* ids, float* scores) {
-        drop();
+        settle();
         std::sort(items_.begin(), items_.end(), std::greater<>());
         const auto found = static_cast<int64_t>(items_.size());
         for (int64_t i = 0; i < wanted_; ++i) {
@@ -96,14 +104,6 @@ class BestItems {
         if (full_) items_.pop_back();
         items_.insert(items_.begin() + place, item);
         if (static_cast<int64_t>(items_.size()) == wanted_) be_full();
-    }
-
-    // Drops all but the best.
-    void drop() {
-        if (static_cast<int64_t>(items_.size()) < wanted_) return;
-        std::nth_element(items_.begin(), items_.begin() + (wanted_ - 1), items_.end(), std::greater<>());
-        items_.erase(items_.begin() + wanted_, items_.end());
-        be_full();
     }
 
     void be_full() {

@@ -8,7 +8,7 @@ namespace spotfast {
 
 namespace {
 
-constexpr int64_t kWordsAtOnce = 1 << 14;      // 64 KB
+constexpr int64_t kWordsInCache = 1 << 14;     // 64 KB
 constexpr int64_t kPanelsPerThread = 1 << 10;  // at least: fewer are not worth a thread
 
 }  // namespace
@@ -29,8 +29,8 @@ RoughItems::RoughItems(const VectorsView& items, int64_t dim, int threads, bool 
     });
 }
 
-int64_t RoughItems::panels_at_once() const {
-    return std::max<int64_t>(kWordsAtOnce / std::max<int64_t>(kPanel * words_, 1), 1);
+int64_t RoughItems::panels_in_cache() const {
+    return std::max<int64_t>(kWordsInCache / std::max<int64_t>(kPanel * words_, 1), 1);
 }
 
 // What is no item, or an outlier, becomes zeros.
@@ -47,7 +47,7 @@ void RoughItems::pack(int64_t begin, int64_t end, Rounded& most) {
             outlier += outlier != all.end() && item == *outlier;
             std::fill(row.begin(), row.end(), int16_t{0});
         }
-        int32_t* to = &packed_[item / kPanel * kPanel * words_ + item % kPanel];
+        int32_t* to = packed_.get() + item / kPanel * kPanel * words_ + item % kPanel;
         for (int64_t word = 0; word < words_; ++word) {
             to[word * kPanel] = Products::item_word(row.data() + word * Products::kPerWord);
         }

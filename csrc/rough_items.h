@@ -28,11 +28,11 @@ struct RoughGroup {
 class RoughItems {
   public:
     static constexpr int kUsers = RoughGroup::kUsers;
-    static constexpr int kPanel = 16;   // items side by side
-    static constexpr int kPanels = 16;  // that are scored before their scores are looked at
+    static constexpr int kPanel = 16;  // items side by side
+    static constexpr int kBlock = 16;  // panels that are scored before their scores are looked at
 
-    // By how much the rough scores of a few panels are above the lowest that a user asks for.
-    using Leads = int32_t[kPanels][kUsers][kPanel];
+    // By how much the rough scores of a block are above the lowest that a user asks for.
+    using Leads = int32_t[kBlock][kUsers][kPanel];
 
     RoughItems(const VectorsView& items, int64_t dim, int threads, bool quads = QuadProducts::available());
 
@@ -43,12 +43,12 @@ class RoughItems {
     const std::vector<int64_t>& outliers() const { return scale_.outliers(); }
 
     int64_t panels() const { return panels_; }
-    int64_t panels_at_once() const;  // as stay in the second-level cache
+    int64_t panels_in_cache() const;  // as many as stay in the second-level cache
 
     // Writes `words()` words.
     RoughUser round_user(const VectorsView& users, int64_t user, int32_t* words) const;
 
-    // Scores `count` panels, at most kPanels: first, first + stride and so on. cuts[u] + 1 is the lowest rough score
+    // Scores `count` panels, at most kBlock: first, first + stride and so on. cuts[u] + 1 is the lowest rough score
     // that user u asks for. Returns a bit for each panel with such a score for any of the users.
     uint32_t score(int64_t first, int64_t count, int64_t stride, const RoughGroup& users, const int32_t* cuts,
                    Leads& leads) const;
@@ -58,10 +58,10 @@ class RoughItems {
     template <class Visit>
     void scan(int64_t begin, int64_t end, const RoughGroup& users, const int32_t* cuts, const Visit& visit) const {
         Leads leads;
-        for (int64_t first = begin; first < end; first += kPanels) {
+        for (int64_t first = begin; first < end; first += kBlock) {
             int32_t lowest[kUsers];
             for (int u = 0; u < kUsers; ++u) lowest[u] = cuts[u] + 1;
-            uint32_t panels = score(first, std::min<int64_t>(kPanels, end - first), 1, users, cuts, leads);
+            uint32_t panels = score(first, std::min<int64_t>(kBlock, end - first), 1, users, cuts, leads);
             for (; panels != 0; panels &= panels - 1) {
                 const int panel = lowest_bit(panels);
                 for (int u = 0; u < kUsers; ++u) {

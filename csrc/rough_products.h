@@ -28,6 +28,15 @@ struct PairProducts {
     }
 };
 
+// A word of four integers.
+inline int32_t word_of_bytes(const int16_t* integers) {
+    const int8_t bytes[] = {static_cast<int8_t>(integers[0]), static_cast<int8_t>(integers[1]),
+                            static_cast<int8_t>(integers[2]), static_cast<int8_t>(integers[3])};
+    int32_t word;
+    std::memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
 #if defined(__AVX2__) && defined(__GNUC__)
 
 // With AVX-512 VNNI, whose 256-bit form is AVX-512 VL. As this is the only instruction of these sets that makes
@@ -36,16 +45,12 @@ struct QuadProducts {
     static constexpr int kPerWord = 4, kMost = 127;
     static bool available() { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl"); }
 
-    static int32_t user_word(const int16_t* integers) {
-        int8_t quad[kPerWord];
-        for (int i = 0; i < kPerWord; ++i) quad[i] = static_cast<int8_t>(integers[i]);
-        int32_t word;
-        std::memcpy(&word, quad, sizeof word);
-        return word;
-    }
+    static int32_t user_word(const int16_t* integers) { return word_of_bytes(integers); }
     // It takes bytes without a sign for one of the factors: they are 128 higher.
     static int32_t item_word(const int16_t* integers) { return user_word(integers) ^ static_cast<int32_t>(0x80808080); }
-    static int32_t start(int32_t sum, int32_t integers) { return sum - 128 * integers; }
+    static int32_t start(int32_t sum, int32_t integers) {
+        return static_cast<int32_t>(static_cast<uint32_t>(sum) - 128u * static_cast<uint32_t>(integers));  // mod 2**32
+    }
 
     static IntegerLanes add(IntegerLanes user, IntegerLanes item, IntegerLanes sums) {
         // In the order written (volatile): moved about, old sums would live beside new ones, in too few registers.
@@ -60,13 +65,7 @@ struct QuadProducts {
     static constexpr int kPerWord = 4, kMost = 127;
     static bool available() { return true; }
 
-    static int32_t user_word(const int16_t* integers) {
-        int8_t quad[kPerWord];
-        for (int i = 0; i < kPerWord; ++i) quad[i] = static_cast<int8_t>(integers[i]);
-        int32_t word;
-        std::memcpy(&word, quad, sizeof word);
-        return word;
-    }
+    static int32_t user_word(const int16_t* integers) { return word_of_bytes(integers); }
     static int32_t item_word(const int16_t* integers) { return user_word(integers); }
     static int32_t start(int32_t sum, int32_t /* integers */) { return sum; }
 

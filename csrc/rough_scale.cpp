@@ -20,7 +20,6 @@ constexpr int64_t kItemsPerOutlier = 64;        // at least
 constexpr int64_t kItemsPerThread = 1 << 14;    // at least: fewer are not worth a thread
 constexpr double kFar = 2.0;                    // this many times as large as the last of the few largest is far larger
 constexpr double kLeast = 1e-30;                // vectors with nothing larger become zeros
-constexpr double kSlack = 1.001;                // for what float arithmetic adds to a length
 constexpr double kMisplaced = 1.0 / (1 << 22);  // by how much of the largest an integer may be off besides
 constexpr double kEpsilon = 1.0 / (1 << 24);
 constexpr double kMostSum = 1 << 28;
@@ -60,13 +59,12 @@ Rounded round_all(const float* numbers, int64_t count, float per_unit, int16_t* 
     return {squares.sum() + square.sum(), losses.sum() + lost.sum()};
 }
 
-// A vector with one more dimension.
+// A vector with one more dimension. That of biases takes several places, but counts as one: at all of them a user has
+// the same integer, so what matters of an item is the sum of its own there.
 Rounded extended(const Rounded& vector, float number, int32_t integer) {
     const auto whole = static_cast<float>(integer);
     return {vector.square + whole * whole, vector.lost + (number - whole) * (number - whole)};
 }
-
-double length(const Rounded& vector) { return kSlack * std::sqrt(vector.square); }
 
 // Of magnitudes: how large they are, but for a few that are far larger.
 class Magnitudes {
@@ -154,14 +152,14 @@ Rounded RoughScale::round_item(int64_t item, int16_t* out) const {
     const Rounded vector = round_all(items_.vectors + item * dim_, dim_, item_factor_, out);
     std::fill(out + dim_, out + width_, int16_t{0});
     if (bias_places_ == 0) return vector;
-    const float bias = items_.biases[item] * bias_factor_;
-    auto rest = static_cast<int32_t>(std::lrint(bias));
-    const Rounded whole = extended(vector, bias, rest);
+    const float scaled_bias = items_.biases[item] * bias_factor_;
+    auto rest = static_cast<int32_t>(std::lrint(scaled_bias));
+    const Rounded with_bias = extended(vector, scaled_bias, rest);
     for (int place = 0; place < bias_places_; ++place) {  // numbers that are as good as equal
         out[dim_ + place] = static_cast<int16_t>(rest / (bias_places_ - place));
         rest -= out[dim_ + place];
     }
-    return whole;
+    return with_bias;
 }
 
 RoughUser RoughScale::round_user(const VectorsView& users, int64_t user, const Rounded& most, int16_t* out) const {
@@ -177,15 +175,22 @@ RoughUser RoughScale::round_user(const VectorsView& users, int64_t user, const R
     }
     const double score_unit = unit * item_unit_, bias = users.biases == nullptr ? 0.0 : users.biases[user];
     // Of x y = (i + e) (j + f), where i and j are the integers: e y + f i is missing. The exact score is not exact
-    // either: each of its roundings adds a share of the sum of magnitudes.
-    const double i = length(vector), e = lost_length(vector), f = lost_length(most), y = length(most) + f;
+    // either: each of its roundings adds a share of the sum of magnitudes, and each product that is too small for that,
+    // or that the CPU flushes to zero, a number of such a size.
+    const double i = length(vector.square), e = lost_length(vector), f = lost_length(most), y = length(most.square) + f;
     const double magnitudes = (i + e) * y + std::fabs(bias) / score_unit;
-    const double error = e * y + f * i + static_cast<double>(dim_ + 4) * kEpsilon * magnitudes;
+    const double roundings = static_cast<double>(dim_ + 4) * (kEpsilon * magnitudes + FLT_MIN / score_unit);
+    const double error = e * y + f * i + roundings;
     return {error, score_unit, static_cast<float>(bias), std::accumulate(out, out + width_, int32_t{0})};
 }
 
+// Float arithmetic adds up squares; and misplaces integers by a little.
+double RoughScale::length(float square) const {
+    return (1.001 + static_cast<double>(width_) * kEpsilon) * std::sqrt(square);
+}
+
 double RoughScale::lost_length(const Rounded& vector) const {
-    return kSlack * std::sqrt(vector.lost) + kMisplaced * most_ * std::sqrt(static_cast<double>(width_));
+    return length(vector.lost) + kMisplaced * most_ * std::sqrt(static_cast<double>(width_));
 }
 
 }  // namespace spotfast

@@ -14,8 +14,8 @@ namespace spotfast {
 
 // What became of a vector that has been rounded, in units of its scale.
 struct Rounded {
-    float square;  // of the length of the integers
-    float lost;    // the same of what rounding took away, as float arithmetic finds it
+    float square;  // squared length of the vector of integers
+    float lost;    // squared length of what rounding took away
 };
 
 // The scale of a user's rough scores.
@@ -55,6 +55,7 @@ class RoughScale {
     RoughUser round_user(const VectorsView& users, int64_t user, const Rounded& most, int16_t* out) const;
 
   private:
+    double length(float square) const;
     double lost_length(const Rounded& vector) const;
 
     VectorsView items_;

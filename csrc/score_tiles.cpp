@@ -22,7 +22,7 @@ void ItemTile::pack(int64_t first, int64_t count) {
     count_ = count;
     if (items_.biases != nullptr) std::copy_n(items_.biases + first, count, biases_.begin());
     for (int64_t panel = 0; panel < count; panel += kPanel) {
-        float* packed = &packed_[panel * dim_];
+        float* packed = packed_.data() + panel * dim_;
         const float* vectors = items_.vectors + (first + panel) * dim_;
         const int64_t lanes = std::min<int64_t>(kPanel, count - panel);
         const int64_t together = lanes == kPanel ? dim_ / Lanes::kSize * Lanes::kSize : 0;
@@ -60,7 +60,7 @@ void ItemTile::score_users(const VectorsView& users, int64_t user, float* out, i
     const float* vectors[kCount];
     for (int u = 0; u < kCount; ++u) vectors[u] = users.vectors + (user + u) * dim;
     for (int64_t panel = 0; panel < count_; panel += kPanel) {
-        const float* packed = &packed_[panel * dim];
+        const float* packed = packed_.data() + panel * dim;
         Lanes sums[kCount][kParts];
         for (auto& row : sums) {
             for (auto& sum : row) sum = Lanes::all(0.0f);

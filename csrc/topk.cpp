@@ -13,6 +13,7 @@ namespace spotfast {
 namespace {
 
 constexpr int64_t kFewUsers = 24;             // up to so many, integers of all items take more time than they save
+constexpr int64_t kLongList = 1000;           // longer ones would take much memory: each thread has its own
 constexpr int64_t kItemsPerThread = 1 << 14;  // at least: fewer are not worth a thread
 
 // Adds the items [begin, end) that are not excluded.
@@ -42,10 +43,16 @@ void add_range(const VectorsView& users, const VectorsView& items, int64_t dim, 
 // By exact scores of all items.
 void exact_topk(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& excluded, int64_t k,
                 int threads, int64_t* ids, float* scores) {
-    std::vector<BestItems> best(users.rows, BestItems(k, items.rows));
+    const auto lists = [&] {
+        std::vector<BestItems> of_users;
+        of_users.reserve(users.rows);
+        for (int64_t user = 0; user < users.rows; ++user) of_users.emplace_back(k, items.rows);
+        return of_users;
+    };
+    std::vector<BestItems> best = lists();
     std::mutex together;
     parallel_for(items.rows, threads, kItemsPerThread, [&](int64_t begin, int64_t end) {
-        std::vector<BestItems> some(users.rows, BestItems(k, items.rows));
+        std::vector<BestItems> some = lists();
         add_range(users, items, dim, excluded, begin, end, some);
         const std::lock_guard<std::mutex> lock(together);
         for (int64_t user = 0; user < users.rows; ++user) best[user].add(some[user]);
@@ -57,8 +64,11 @@ void exact_topk(const VectorsView& users, const VectorsView& items, int64_t dim,
 
 void topk(const VectorsView& users, const VectorsView& items, int64_t dim, const RowsView& excluded, int64_t k,
           int threads, int64_t* ids, float* scores) {
-    const auto find = users.rows <= kFewUsers ? exact_topk : rough_topk;
-    find(users, items, dim, excluded, k, threads, ids, scores);
+    if (users.rows <= kFewUsers && k <= kLongList) {
+        exact_topk(users, items, dim, excluded, k, threads, ids, scores);
+    } else {
+        rough_topk(users, items, dim, excluded, k, threads, ids, scores);
+    }
 }
 
 }  // namespace spotfast

@@ -128,7 +128,7 @@ class TestVectorTopk:
             for k in (1, 3, 10, items, items + 2):
                 self.check(backend, parts, k, excluded)
 
-    @pytest.mark.parametrize("size", [0.0, 1e-39, 1e-6, 1.0, 1e12])
+    @pytest.mark.parametrize("size", [0.0, 1e-39, 1e-23, 1e-6, 1.0, 1e12])
     @pytest.mark.parametrize("bias_size", [0.0, 1e-39, 1e-3, 1.0, 1e12])
     def test_magnitudes(self, backend, size, bias_size):
         """Whatever share of a score comes from biases: none, all, and nearly all with the rest deciding."""

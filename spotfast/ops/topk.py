@@ -131,9 +131,12 @@ def vector_topk_bytes(users: int, k: int, num_items: int, dim: int) -> int:
     """Return the memory that `vector_topk` takes at most, in C++, beyond arguments and result.
 
     The sizes are those of `csrc/rough_topk.cpp`: an item and a user in whole numbers, the entries of a user's list, the
-    users whom a thread ranks at once.
+    users whom a thread ranks at once. A few users are ranked by `csrc/topk.cpp`: all threads have lists for each.
     """
     entries = min(k if k <= 32 else 2 * k, num_items)
+    num_threads = threads.get_num_threads()
     at_once = min(max((1 << 21) // max(entries, 1), 5), 400)
     of_user = 8 * entries + 2 * dim + 300
-    return 2 * (dim + 5) * num_items + of_user * min(users, at_once * threads.get_num_threads())
+    many = 2 * (dim + 5) * num_items + of_user * min(users, at_once * num_threads) + 10 * (k + 100) * num_threads
+    few = (num_threads + 1) * (8 * entries * min(users, 24) + (1 << 18)) if k <= 1000 else 0
+    return max(many, few)

@@ -33,7 +33,7 @@ void check_list(BestItems best, const std::vector<float>& scores, int64_t wanted
 TEST(scored_items_are_in_the_order_of_their_scores) {
     for (const float a : kScores) {
         for (const float b : kScores) {
-            for (const int64_t low : {int64_t{0}, int64_t{5}, BestItems::kMostItems - 2}) {
+            for (const int64_t low : {int64_t{0}, int64_t{5}, (int64_t{1} << 32) - 2}) {
                 const ScoredItem first(a, low), second(b, low + 1);
                 CHECK(first.score() == a && first.item() == low && second.item() == low + 1);
                 CHECK((first > second) == (a >= b));
@@ -41,6 +41,7 @@ TEST(scored_items_are_in_the_order_of_their_scores) {
             }
         }
     }
+    CHECK(ScoredItem(0.0f, 1) > ScoredItem(-0.0f, 2) && ScoredItem(-0.0f, 1) > ScoredItem(0.0f, 2));
 }
 
 TEST(the_best_items_are_those_of_a_stable_sort) {
@@ -69,9 +70,14 @@ TEST(the_best_items_are_those_of_a_stable_sort) {
 TEST(a_list_knows_its_last_score_as_soon_as_it_is_full) {
     for (const int64_t wanted : {int64_t{3}, int64_t{40}}) {
         BestItems best(wanted, 1000);
+        best.settle();
         CHECK(!best.full());
         for (int64_t item = 0; item < 2 * wanted; ++item) best.add(ScoredItem(static_cast<float>(item), item));
         CHECK(best.full() && best.least() == static_cast<float>(wanted));
+        BestItems few(wanted, 1000);  // as many as are wanted
+        for (int64_t item = 0; item < wanted; ++item) few.add(ScoredItem(static_cast<float>(item + 5), item));
+        few.settle();
+        CHECK(few.full() && few.least() == 5.0f);
         CHECK(!best.accepts(
             ScoredItem(static_cast<float>(wanted), 999)));  // of equal scores, the lower id is the better one
         CHECK(best.accepts(ScoredItem(static_cast<float>(wanted), 0)));

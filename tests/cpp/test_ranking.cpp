@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <random>
 #include <vector>
 
 #include "check.h"
 #include "ranks.h"
+#include "rough_topk.h"
 #include "scores.h"
 #include "topk.h"
 
@@ -110,8 +112,8 @@ void check_best_items(const Model& model) {
 
 TEST(best_items_are_sorted_and_never_excluded) { check_best_items(Model()); }
 
-// The first 256 of every 2,048 items are in the sample of long lists: what is guessed from it is too high, and who
-// looks for 100 is searched once more.
+// The first 16 of every 128 items are in the sample of long lists: what is guessed from it is too high, and who looks
+// for 100 is searched for once more.
 TEST(best_items_are_found_if_a_sample_misleads) {
     Model model;
     for (int64_t item = 0; item < kItemCount; ++item) {
@@ -119,6 +121,28 @@ TEST(best_items_are_found_if_a_sample_misleads) {
     }
     scores(model.users(), model.items(), kDim, 1, model.table.data());
     check_best_items(model);
+}
+
+// The order of items is random: their users are searched for once. With no more than they ask for above the guess, too.
+TEST(a_sample_of_items_in_no_order_does_not_mislead) {
+    constexpr int64_t kUsers = 60, kItems = 20000;
+    std::mt19937 generator(3);
+    std::normal_distribution<float> normal;
+    std::vector<float> user_vectors(kUsers * kDim), item_vectors(kItems * kDim);
+    for (auto* values : {&user_vectors, &item_vectors}) {
+        for (float& value : *values) value = normal(generator);
+    }
+    const std::vector<int64_t> nothing(kUsers + 1);
+    const VectorsView users{user_vectors.data(), nullptr, kUsers}, items{item_vectors.data(), nullptr, kItems};
+    for (const int64_t k : {1, 10, 32, 33, 200, 1000}) {
+        std::vector<int64_t> ids(kUsers * k);
+        std::vector<float> best(kUsers * k);
+        const auto find = [&](bool quads) {
+            return rough_topk(users, items, kDim, {nothing.data(), nullptr}, k, 1, ids.data(), best.data(), quads);
+        };
+        CHECK(find(false) == 0);
+        if (QuadProducts::available()) CHECK(find(true) == 0);
+    }
 }
 
 // Those far larger than others are found by their exact scores, and not found where they are excluded.

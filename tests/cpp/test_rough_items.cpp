@@ -46,7 +46,7 @@ struct Users {
     Users(const Model& model, const RoughItems& items) : words(kUsers * items.words()) {
         group.words = words.data();
         for (int u = 0; u < kUsers; ++u) {
-            scales.push_back(items.round_user(model.users_view(), u, &words[u * items.words()]));
+            scales.push_back(items.round_user(model.users_view(), u, words.data() + u * items.words()));
             group.sums[u] = scales.back().sum;
         }
     }
@@ -100,7 +100,7 @@ void check_model(const Model& model, bool biases) {
 }  // namespace
 
 TEST(rough_scores_are_within_their_error) {
-    for (int64_t dim : {1, 2, 3, 31, 32, 33, 128, 512}) {
+    for (int64_t dim : {0, 1, 2, 3, 31, 32, 33, 128, 512}) {
         for (float bias_size : {0.0f, 1e-3f, 1.0f, 1e4f}) {
             for (float vector_size : {1.0f, 1e-4f, 1e3f}) {
                 const Model model(37, dim, vector_size, bias_size);
@@ -128,6 +128,33 @@ TEST(rough_scores_of_nothing_but_zeros_and_denormals) {
     check_model(Model(20, 3, 1e15f, 1e30f), true);
     Model model(20, 3, 1e-5f, 1.0f);
     std::fill(model.items.begin(), model.items.end(), 3e38f);  // their length is not a float any more
+    check_model(model, true);
+}
+
+// Products so small that roundings are no share of them any more.
+TEST(rough_scores_of_products_that_underflow) {
+    for (const float size : {1e-19f, 1e-20f, 1e-21f, 1e-22f, 1e-23f, 1e-24f, 1e-26f}) {
+        check_model(Model(200, 3, size, 0.0f), true);
+        check_model(Model(200, 70, size, 1e-44f), true);
+    }
+}
+
+// A user whose integers are exact, and items of which nearly a half is taken from each number, or added to it.
+TEST(the_error_is_no_larger_than_it_has_to_be) {
+    constexpr int64_t kDim = 100;
+    Model model(3, kDim, 0.0f, 0.0f);
+    std::fill(model.users.begin(), model.users.end(), 1.0f);
+    for (int64_t d = 0; d < kDim; ++d) {
+        model.items[d] = 127.0f;  // sets the scale: one unit is 1
+        model.items[kDim + d] = 10.51f;
+        model.items[2 * kDim + d] = d < 3 ? 11.49f : 10.49f;  // better, in whole numbers it seems worse
+    }
+    const RoughItems items(model.items_view(true), kDim, 1);
+    if (!QuadProducts::available()) return;
+    const Users users(model, items);
+    const std::vector<int32_t> rough = rough_scores(items, 3, users.group);
+    CHECK(rough[1] - rough[2] == 97 * 127);
+    CHECK(rough[2] > users.scales[0].cut_below(rough[1]) && rough[1] - 2.2 * users.scales[0].error < rough[2]);
     check_model(model, true);
 }
 
@@ -196,8 +223,8 @@ void check_scan(bool quads) {
         ++found[u];
         if (u == 4) cuts[u] = std::max(cuts[u], score);  // raised by what is found
     };
-    for (int64_t panel = 0; panel < items.panels(); panel += items.panels_at_once()) {
-        items.scan(panel, std::min(panel + items.panels_at_once(), items.panels()), users.group, cuts, visit);
+    for (int64_t panel = 0; panel < items.panels(); panel += items.panels_in_cache()) {
+        items.scan(panel, std::min(panel + items.panels_in_cache(), items.panels()), users.group, cuts, visit);
     }
     for (int u = 0; u < 4; ++u) {
         int64_t expected = 0;

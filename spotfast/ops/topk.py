@@ -138,5 +138,7 @@ def vector_topk_bytes(users: int, k: int, num_items: int, dim: int) -> int:
     at_once = min(max((1 << 21) // max(entries, 1), 5), 400)
     of_user = 8 * entries + 2 * dim + 300
     many = 2 * (dim + 5) * num_items + of_user * min(users, at_once * num_threads) + 10 * (k + 100) * num_threads
-    few = (num_threads + 1) * (8 * entries * min(users, 24) + (1 << 18)) if k <= 1000 else 0
-    return max(many, few)
+    if k > 1000:
+        return many
+    parts, tile = min(num_threads, max(num_items >> 14, 1)), min(max((1 << 15) // max(dim, 1), 16), 1024)
+    return max(many, (parts + 1) * 8 * entries * min(users, 24) + parts * 4 * (dim + 6) * tile)

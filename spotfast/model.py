@@ -143,11 +143,11 @@ class Model:
             path: the file; an existing one is replaced.
 
         Raises:
-            FileNotFoundError: if there is no such folder.
-            ValueError: if the model has not been fitted, or has raw ids of types that cannot be written down
-                (`spotfast.id_saving.to_tensors` lists those that can).
+            FileNotFoundError, IsADirectoryError: if `path` is in no folder, or is one.
+            ValueError: for an empty path, or if the model has not been fitted, or has raw ids of types that cannot be
+                written down (`spotfast.id_saving.to_tensors` lists those that can).
         """
-        saving.save(self, Path(path))
+        saving.save(self, validation.file_path("path", path))
 
     @classmethod
     def load(
@@ -168,10 +168,12 @@ class Model:
             device: where the model is to be. Default: the CPU.
 
         Raises:
-            ValueError: if the file is of another model class or damaged, or `representation` or `optimizer_func` is
-                missing or does not fit.
+            FileNotFoundError, IsADirectoryError: if `path` is no file.
+            ValueError: for an empty path, or if the file is of another model class or damaged, or `representation` or
+                `optimizer_func` is missing or does not fit.
         """
-        return saving.load(cls, Path(path), representation, optimizer_func, device)
+        file = validation.file_path("path", path)
+        return saving.load(cls, file, representation, optimizer_func, device)
 
     def _settings(self) -> dict[str, Any]:
         """Return the constructor's arguments that can be written down."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,20 @@ def weights(name: str, values: Any, length: int) -> NDArray[Any]:
         position = int(array.argmin())
         raise ValueError(f"{name} must not be negative, got {array[position]!r} at position {position}")
     return array
+
+
+def file_path(name: str, value: Any) -> Path:
+    """Return `value`, a path, as the `Path` of what may be a file; whether there is one is not asked."""
+    try:
+        path = Path(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be a str or an os.PathLike, got {value!r} of type {kind}") from None
+    if value == "":  # which is no file, but `Path` takes it for the current folder
+        raise ValueError(f"{name} must name a file, got ''")
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must name a file, got the folder {str(path)!r}")
+    return path
 
 
 def _range(low: Any, high: Any, exclude_low: bool = False) -> str:

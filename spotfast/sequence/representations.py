@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spotfast import validation
-from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
+from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding, check_layer
 from spotfast.ops.mixture_scores import mixture_scores
 from spotfast.sequence_interactions import PADDING_IDX
 
@@ -50,7 +50,7 @@ class SequenceNet(nn.Module):
             item_embedding_layer = ScaledEmbedding(num_items, embedding_dim, padding_idx=PADDING_IDX, sparse=sparse)
         elif isinstance(item_embedding_layer, nn.Embedding | BloomEmbedding):
             self.embedding_dim = item_embedding_layer.embedding_dim
-        self.item_embeddings = item_embedding_layer
+        self.item_embeddings = check_layer("item_embedding_layer", item_embedding_layer)
         self.item_biases = ZeroEmbedding(num_items, 1, padding_idx=PADDING_IDX, sparse=sparse)
 
     def user_representation(self, item_sequences: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,7 +125,7 @@ class BloomEmbedding(nn.Module):
         self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
         self.compression_ratio = validation.real("compression_ratio", compression_ratio, 0.0, exclude_low=True)
         self.num_hash_functions = validation.integer("num_hash_functions", num_hash_functions, 1, len(SEEDS))
-        self.bag = bool(bag)
+        self.bag = validation.flag("bag", bag)
         if padding_idx is not None:
             padding_idx = validation.integer("padding_idx", padding_idx, 0, self.num_embeddings - 1)
         self.padding_idx = padding_idx

@@ -61,12 +61,12 @@ class Model:
         if optimizer_func is not None and not callable(optimizer_func):
             raise TypeError(f"optimizer_func must be a function of the parameters, got {optimizer_func!r}")
         self._optimizer_func = optimizer_func
-        self._device = _device(use_cuda, device)
+        self._device = _device(validation.flag("use_cuda", use_cuda), device)
         self._use_cuda = self._device.type == "cuda"
         if representation is not None and not isinstance(representation, nn.Module):
             raise TypeError(f"representation must be a torch.nn.Module, got {representation!r}")
         self._representation = representation
-        self._sparse = bool(sparse)
+        self._sparse = validation.flag("sparse", sparse)
         self._random_state = as_random_state(random_state)
 
         self.history = History()
@@ -114,7 +114,7 @@ class Model:
             The model itself.
 
         Raises:
-            ValueError: if there is no such device.
+            ValueError, TypeError: if `device` is neither the CPU nor a CUDA device.
             RuntimeError: if torch does not see it, or it has too little memory (`spotfast.device_memory`); the model
                 stays where it was.
         """
@@ -236,13 +236,12 @@ class Model:
             raise
 
     def _warn_of_autograd(self, reason: Exception) -> None:
-        """Say why no engine trains this model; on other devices than these there is none to be missed."""
-        if self._device.type in ("cpu", "cuda"):
-            warnings.warn(
-                f"training runs through autograd, many times slower than in the engine: {reason}",
-                PerformanceWarning,
-                stacklevel=4,
-            )
+        """Say why no engine trains this model."""
+        warnings.warn(
+            f"training runs through autograd, many times slower than in the engine: {reason}",
+            PerformanceWarning,
+            stacklevel=4,
+        )
 
     def _tensor(self, ids: NDArray[Any]) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self._device)
@@ -294,10 +293,15 @@ def fresh_array(scores: Tensor) -> NDArray[np.float32]:
 def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:
     if device is None:
         device = "cuda" if use_cuda else "cpu"
+    allowed = "device must be 'cpu' or a CUDA device, as 'cuda' or 'cuda:0'"
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"{allowed}, got {device!r} of type {type(device).__name__}")
     try:
         chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
+    except RuntimeError as error:
+        raise ValueError(f"{allowed}, got {device!r}") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"{allowed}, got {str(chosen)!r}")
     if use_cuda and chosen.type != "cuda":
         raise ValueError(f"use_cuda=True and device={device!r} contradict each other")
     _require_device("use_cuda=True" if use_cuda else f"device={str(chosen)!r}", chosen)

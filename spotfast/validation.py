@@ -44,8 +44,18 @@ def real(name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, e
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """Return `value` if it is one of the `allowed` names."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool; 0 and 1 will do, for scripts of long standing pass them."""
+    if not isinstance(value, bool | np.bool_ | int | np.integer):
+        raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
+    if value not in (0, 1):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def ids(name: str, values: Any, size: int | None = None, size_name: str = "size") -> NDArray[np.integer[Any]]:

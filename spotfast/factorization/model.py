@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from spotfast import device_memory, recommendation
+from spotfast import device_memory, recommendation, validation
 from spotfast.factorization.engine import FactorizationEngine
 from spotfast.factorization.queries import FactorizationQueries
 from spotfast.factorization.representations import BilinearNet
@@ -40,6 +40,7 @@ class FactorizationModel(Model):
                 (the model is unchanged), or if the loss of an epoch is not finite.
             TypeError: for anything but `Interactions`.
         """
+        verbose = validation.flag("verbose", verbose)
         self._check_interactions(interactions)
         with self._as_new_on_error():
             if self._net is None:

@@ -50,6 +50,7 @@ class BilinearNet(nn.Module):
         super().__init__()
         validation.integer("num_users", num_users, 1)
         validation.integer("num_items", num_items, 1)
+        sparse = validation.flag("sparse", sparse)
         self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
         self.user_embeddings = (
             ScaledEmbedding(num_users, embedding_dim, sparse=sparse)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from spotfast import device_memory
+from spotfast import device_memory, validation
 from spotfast.device_memory import FOR_LISTS
 from spotfast.recommendation.lists import Ids, Lists, Scores
 from spotfast.recommendation.queries import queries_of
@@ -64,6 +64,7 @@ def recommend(
                [2, 0]]), array([[0.7, 0.2],
                [0.2, 0.1]], dtype=float32))
     """
+    verbose = validation.flag("verbose", verbose)
     with device_memory.explained_for(model, RECOMMENDATIONS, FOR_LISTS):
         lists = Lists(queries_of(model, user_ids), k, exclude, item_ids)
         size = lists.block_size(memory_budget, whole=True)

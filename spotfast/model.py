@@ -20,6 +20,7 @@ from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
+from spotfast.training.gradient_kinds import check_gradients
 from spotfast.training.history import History
 from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
@@ -36,6 +37,7 @@ class Model:
     """
 
     LOSSES: ClassVar[tuple[str, ...]]
+    BUILT_IN: ClassVar[tuple[type[nn.Module], ...]]  # networks
 
     def __init__(
         self,
@@ -262,6 +264,8 @@ class Model:
             optimizer = self._optimizer_func(net.parameters())
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise TypeError(f"optimizer_func must return a torch.optim.Optimizer, got {optimizer!r}")
+            if type(net) in self.BUILT_IN:
+                check_gradients(net, optimizer)
             return optimizer
         if any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse for layer in net.modules()):
             return DeferredAdam(net, lr=self._learning_rate, weight_decay=self._l2)

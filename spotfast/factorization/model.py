@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,8 @@ NOT_FITTED = "the model has not been fitted: call fit first"
 
 class FactorizationModel(Model):
     """Base of the factorization models."""
+
+    BUILT_IN: ClassVar = (BilinearNet,)
 
     def fit(self, interactions: Interactions, verbose: bool = False) -> None:
         """Train for `n_iter` epochs. Called again, training goes on: weights, optimizer and random stream continue.

@@ -78,6 +78,7 @@ class ImplicitSequenceModel(Model):
     """
 
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
+    BUILT_IN: ClassVar = tuple(NETWORKS.values())
 
     def __init__(
         self,

@@ -122,7 +122,7 @@ class BloomEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.num_embeddings = validation.integer("num_embeddings", num_embeddings, 1, validation.MAX_ID)
-        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         self.compression_ratio = validation.real("compression_ratio", compression_ratio, 0.0, exclude_low=True)
         self.num_hash_functions = validation.integer("num_hash_functions", num_hash_functions, 1, len(SEEDS))
         self.bag = validation.flag("bag", bag)

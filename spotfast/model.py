@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,6 +18,7 @@ from spotfast import device_memory, saving, validation
 from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
+from spotfast.memory import allocating
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
 from spotfast.training.gradient_kinds import check_gradients
@@ -55,7 +56,7 @@ class Model:
         device: torch.device | str | None,
     ) -> None:
         self._loss = validation.choice("loss", loss, self.LOSSES)
-        self._embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        self._embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         self._n_iter = validation.integer("n_iter", n_iter, 0)
         self._batch_size = validation.integer("batch_size", batch_size, 1)
         self._l2 = validation.real("l2", l2, 0.0)
@@ -200,12 +201,19 @@ class Model:
         self._stream_seed = draw_stream_seed(self._random_state)
         net = self._representation
         if net is None:
-            with torch_seed(self._stream_seed):
+            with self._naming_sizes(num_users, num_items), torch_seed(self._stream_seed):
                 net = self._make_net(num_users, num_items)
         moments = 2 * sum(parameter.nbytes for parameter in net.parameters())
         further = {"Adam's moments": moments} if self._optimizer_func is None else {}
         self._net = device_memory.moved(net, self._device, further)
         self._optimizer = self._make_optimizer(self._net)
+
+    def _naming_sizes(self, num_users: int | None, num_items: int) -> AbstractContextManager[None]:
+        """Return the block to make the network in: where that takes too much memory, the error names the sizes."""
+        sizes = {"num_users": num_users, "num_items": num_items, "embedding_dim": self._embedding_dim}
+        named = ", ".join(f"{name}={size}" for name, size in sizes.items() if size is not None)
+        rows = (num_users or 0) + num_items
+        return allocating(f"{named}: the tables take", 4 * rows * (self._embedding_dim + 1))
 
     def _bytes_taken(self) -> dict[str, int]:
         """Return the size of the model."""

@@ -51,7 +51,7 @@ class BilinearNet(nn.Module):
         validation.integer("num_users", num_users, 1)
         validation.integer("num_items", num_items, 1)
         sparse = validation.flag("sparse", sparse)
-        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         self.user_embeddings = (
             ScaledEmbedding(num_users, embedding_dim, sparse=sparse)
             if user_embedding_layer is None

@@ -52,6 +52,7 @@ def recommend(
         ValueError: for ids out of range, a k below 1, a budget that is too small, and for scores that are NaN, naming
             the user.
         TypeError: for arguments of other types, and for models without the methods named above.
+        MemoryError: if the result is too large, naming `k` and its size; `iter_recommend` makes it block by block.
         DeviceMemoryError: if a CUDA device has too little memory; a smaller `memory_budget` lowers what is taken.
 
     Example:
@@ -98,7 +99,7 @@ def iter_recommend(
         `recommend` returns for them, (b, k).
 
     Raises:
-        ValueError, TypeError, DeviceMemoryError: as `recommend`; the last one from the iterator, too.
+        ValueError, TypeError, MemoryError, DeviceMemoryError: as `recommend`; the last two from the iterator, too.
 
     Example:
         >>> import numpy as np

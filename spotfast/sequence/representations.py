@@ -46,7 +46,7 @@ class SequenceNet(nn.Module):
         super().__init__()
         validation.integer("num_items", num_items, 1)
         sparse = validation.flag("sparse", sparse)
-        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         if item_embedding_layer is None:
             item_embedding_layer = ScaledEmbedding(num_items, embedding_dim, padding_idx=PADDING_IDX, sparse=sparse)
         elif isinstance(item_embedding_layer, nn.Embedding | BloomEmbedding):

@@ -129,8 +129,9 @@ class Interactions:
         """
         from spotfast import frames
 
-        labels = {"user": user, "item": item, "rating": rating, "timestamp": timestamp, "weight": weight}
-        columns = frames.columns(df, {name: label for name, label in labels.items() if label is not None})
+        optional = {"rating": rating, "timestamp": timestamp, "weight": weight}
+        given = {name: label for name, label in optional.items() if label is not None}
+        columns = frames.columns(df, {"user": user, "item": item, **given})
         user_ids, item_ids, id_map = frames.number_ids(columns["user"], columns["item"], id_map)
         return cls(
             user_ids,

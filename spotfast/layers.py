@@ -122,10 +122,10 @@ class BloomEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.num_embeddings = validation.integer("num_embeddings", num_embeddings, 1, validation.MAX_ID)
-        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         self.compression_ratio = validation.real("compression_ratio", compression_ratio, 0.0, exclude_low=True)
         self.num_hash_functions = validation.integer("num_hash_functions", num_hash_functions, 1, len(SEEDS))
-        self.bag = bool(bag)
+        self.bag = validation.flag("bag", bag)
         if padding_idx is not None:
             padding_idx = validation.integer("padding_idx", padding_idx, 0, self.num_embeddings - 1)
         self.padding_idx = padding_idx
@@ -156,8 +156,12 @@ class BloomEmbedding(nn.Module):
         """
         if ids.dim() == 1:
             ids = ids.unsqueeze(1)
-        # int64, for not every kernel behind a lookup takes int32 (sparse gradients do not).
-        rows = self.hashes.index_select(0, ids.reshape(-1)).long()  # [ids, H]
+        try:
+            # int64, for not every kernel behind a lookup takes int32 (sparse gradients do not).
+            rows = self.hashes.index_select(0, ids.reshape(-1)).long()  # [ids, H]
+        except IndexError:
+            low, high = ids.min(), ids.max()
+            raise IndexError(f"ids must lie in [0, {self.num_embeddings}), got {low} to {high}") from None
         vectors = self.embeddings(rows) if self.bag else self.embeddings(rows).sum(1)
         vectors = vectors.view(*ids.shape, self.embedding_dim)
         if self.padding_idx is None:
@@ -175,6 +179,20 @@ class BloomEmbedding(nn.Module):
         # torch hands over its own copy of the state: the caller's stays as it is.
         state_dict.setdefault(f"{prefix}hashes", self.hashes)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_layer(name: str, layer: Any) -> nn.Module:
+    """Return a layer that was passed to a network as the argument `name`; raise TypeError if it is none."""
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"{name} must be a torch.nn.Module, got {layer!r} of type {type(layer).__name__}")
+    return layer
+
+
+def vector_length(layer: nn.Module) -> int | None:
+    """Return the length of the vectors that a layer gives; None for other layers than ours, which may do anything."""
+    if isinstance(layer, nn.Embedding | BloomEmbedding) and type(layer) in (*TABLES, BloomEmbedding):
+        return layer.embedding_dim
+    return None
 
 
 def _hash_table(num_embeddings: int, num_hash_functions: int, rows: int) -> Tensor:

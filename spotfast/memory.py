@@ -1,15 +1,21 @@
-"""Sizes of memory, as people write them and as they read them."""
+"""Sizes of memory, as people write them and as they read them; and what to say where there is none on the host."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from spotfast import validation
 
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
+# In the texts of errors for too little memory, of torch and then of NumPy, where they have no type of their own.
+_TOO_LARGE = (
+    *("DefaultCPUAllocator", "Storage size calculation overflowed"),
+    *("array is too big", "Maximum allowed dimension exceeded"),
+)
 _WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -75,3 +81,24 @@ def most_within(memory_budget: int | str | None, size: int, num_bytes: Callable[
     if needed > budget:
         raise ValueError(f"memory_budget must be at least {readable(needed)} here{hint}, got {memory_budget!r}")
     return size
+
+
+@contextmanager
+def allocating(what: str, num_bytes: int) -> Iterator[None]:
+    """In the block, a failure to allocate memory on the host is an error that says what it was for.
+
+    CUDA devices have `spotfast.device_memory`.
+
+    Args:
+        what: names the arguments, and ends with "take".
+        num_bytes: how much that is.
+
+    Raises:
+        MemoryError: from the error of NumPy or torch.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, ValueError) as error:
+        if not isinstance(error, MemoryError) and not any(text in str(error) for text in _TOO_LARGE):
+            raise
+        raise MemoryError(f"{what} {readable(num_bytes)}, more than can be allocated") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,8 +18,10 @@ from spotfast import device_memory, saving, validation
 from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
+from spotfast.memory import allocating
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
+from spotfast.training.gradient_kinds import check_gradients
 from spotfast.training.history import History
 from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
@@ -36,6 +38,7 @@ class Model:
     """
 
     LOSSES: ClassVar[tuple[str, ...]]
+    BUILT_IN: ClassVar[tuple[type[nn.Module], ...]]  # networks
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class Model:
         device: torch.device | str | None,
     ) -> None:
         self._loss = validation.choice("loss", loss, self.LOSSES)
-        self._embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        self._embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         self._n_iter = validation.integer("n_iter", n_iter, 0)
         self._batch_size = validation.integer("batch_size", batch_size, 1)
         self._l2 = validation.real("l2", l2, 0.0)
@@ -61,12 +64,12 @@ class Model:
         if optimizer_func is not None and not callable(optimizer_func):
             raise TypeError(f"optimizer_func must be a function of the parameters, got {optimizer_func!r}")
         self._optimizer_func = optimizer_func
-        self._device = _device(use_cuda, device)
+        self._device = _device(validation.flag("use_cuda", use_cuda), device)
         self._use_cuda = self._device.type == "cuda"
         if representation is not None and not isinstance(representation, nn.Module):
             raise TypeError(f"representation must be a torch.nn.Module, got {representation!r}")
         self._representation = representation
-        self._sparse = bool(sparse)
+        self._sparse = validation.flag("sparse", sparse)
         self._random_state = as_random_state(random_state)
 
         self.history = History()
@@ -114,7 +117,7 @@ class Model:
             The model itself.
 
         Raises:
-            ValueError: if there is no such device.
+            ValueError, TypeError: if `device` is neither the CPU nor a CUDA device.
             RuntimeError: if torch does not see it, or it has too little memory (`spotfast.device_memory`); the model
                 stays where it was.
         """
@@ -143,11 +146,11 @@ class Model:
             path: the file; an existing one is replaced.
 
         Raises:
-            FileNotFoundError: if there is no such folder.
-            ValueError: if the model has not been fitted, or has raw ids of types that cannot be written down
-                (`spotfast.id_saving.to_tensors` lists those that can).
+            FileNotFoundError, IsADirectoryError: if `path` is in no folder, or is one.
+            ValueError: for an empty path, or if the model has not been fitted, or has raw ids of types that cannot be
+                written down (`spotfast.id_saving.to_tensors` lists those that can).
         """
-        saving.save(self, Path(path))
+        saving.save(self, validation.file_path("path", path))
 
     @classmethod
     def load(
@@ -168,10 +171,12 @@ class Model:
             device: where the model is to be. Default: the CPU.
 
         Raises:
-            ValueError: if the file is of another model class or damaged, or `representation` or `optimizer_func` is
-                missing or does not fit.
+            FileNotFoundError, IsADirectoryError: if `path` is no file.
+            ValueError: for an empty path, or if the file is of another model class or damaged, or `representation` or
+                `optimizer_func` is missing or does not fit.
         """
-        return saving.load(cls, Path(path), representation, optimizer_func, device)
+        file = validation.file_path("path", path)
+        return saving.load(cls, file, representation, optimizer_func, device)
 
     def _settings(self) -> dict[str, Any]:
         """Return the constructor's arguments that can be written down."""
@@ -196,12 +201,19 @@ class Model:
         self._stream_seed = draw_stream_seed(self._random_state)
         net = self._representation
         if net is None:
-            with torch_seed(self._stream_seed):
+            with self._naming_sizes(num_users, num_items), torch_seed(self._stream_seed):
                 net = self._make_net(num_users, num_items)
         moments = 2 * sum(parameter.nbytes for parameter in net.parameters())
         further = {"Adam's moments": moments} if self._optimizer_func is None else {}
         self._net = device_memory.moved(net, self._device, further)
         self._optimizer = self._make_optimizer(self._net)
+
+    def _naming_sizes(self, num_users: int | None, num_items: int) -> AbstractContextManager[None]:
+        """Return the block to make the network in: where that takes too much memory, the error names the sizes."""
+        sizes = {"num_users": num_users, "num_items": num_items, "embedding_dim": self._embedding_dim}
+        named = ", ".join(f"{name}={size}" for name, size in sizes.items() if size is not None)
+        rows = (num_users or 0) + num_items
+        return allocating(f"{named}: the tables take", 4 * rows * (self._embedding_dim + 1))
 
     def _bytes_taken(self) -> dict[str, int]:
         """Return the size of the model."""
@@ -234,13 +246,12 @@ class Model:
             raise
 
     def _warn_of_autograd(self, reason: Exception) -> None:
-        """Say why no engine trains this model; on other devices than these there is none to be missed."""
-        if self._device.type in ("cpu", "cuda"):
-            warnings.warn(
-                f"training runs through autograd, many times slower than in the engine: {reason}",
-                PerformanceWarning,
-                stacklevel=4,
-            )
+        """Say why no engine trains this model."""
+        warnings.warn(
+            f"training runs through autograd, many times slower than in the engine: {reason}",
+            PerformanceWarning,
+            stacklevel=4,
+        )
 
     def _tensor(self, ids: NDArray[Any]) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self._device)
@@ -261,6 +272,8 @@ class Model:
             optimizer = self._optimizer_func(net.parameters())
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise TypeError(f"optimizer_func must return a torch.optim.Optimizer, got {optimizer!r}")
+            if type(net) in self.BUILT_IN:
+                check_gradients(net, optimizer)
             return optimizer
         if any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse for layer in net.modules()):
             return DeferredAdam(net, lr=self._learning_rate, weight_decay=self._l2)
@@ -292,10 +305,15 @@ def fresh_array(scores: Tensor) -> NDArray[np.float32]:
 def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:
     if device is None:
         device = "cuda" if use_cuda else "cpu"
+    allowed = "device must be 'cpu' or a CUDA device, as 'cuda' or 'cuda:0'"
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"{allowed}, got {device!r} of type {type(device).__name__}")
     try:
         chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
+    except RuntimeError as error:
+        raise ValueError(f"{allowed}, got {device!r}") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"{allowed}, got {str(chosen)!r}")
     if use_cuda and chosen.type != "cuda":
         raise ValueError(f"use_cuda=True and device={device!r} contradict each other")
     _require_device("use_cuda=True" if use_cuda else f"device={str(chosen)!r}", chosen)

@@ -64,7 +64,11 @@ class DeferredAdam(torch.optim.Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         if not isinstance(module, nn.Module):
-            raise TypeError(f"module must be a torch.nn.Module, whose layers get hooks, got {type(module).__name__}")
+            raise TypeError(
+                f"module must be a torch.nn.Module, whose layers get hooks, got {type(module).__name__}. A model "
+                "trains with it by sparse=True; for other settings pass the network as representation, and as "
+                "optimizer_func lambda parameters: DeferredAdam(network, ...)"
+            )
         validation.real("lr", lr, 0.0)
         if not isinstance(betas, tuple | list):
             raise TypeError(f"betas must be two decay rates in [0, 1), got {betas!r}")

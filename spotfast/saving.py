@@ -126,8 +126,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})["spotfast"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"path must be a file that exists, got {path}") from error
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a model saved by spotfast, or damaged: {error}") from error
     if description["format"] != FORMAT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,18 @@ def real(name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, e
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """Return `value` if it is one of the `allowed` names."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool; 0 and 1 will do, for scripts of long standing pass them."""
+    if not isinstance(value, bool | np.bool_ | int | np.integer):
+        raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
+    if value not in (0, 1):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def ids(name: str, values: Any, size: int | None = None, size_name: str = "size") -> NDArray[np.integer[Any]]:
@@ -158,6 +169,20 @@ def weights(name: str, values: Any, length: int) -> NDArray[Any]:
         position = int(array.argmin())
         raise ValueError(f"{name} must not be negative, got {array[position]!r} at position {position}")
     return array
+
+
+def file_path(name: str, value: Any) -> Path:
+    """Return `value`, a path, as the `Path` of what may be a file; whether there is one is not asked."""
+    try:
+        path = Path(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be a str or an os.PathLike, got {value!r} of type {kind}") from None
+    if value == "":  # which is no file, but `Path` takes it for the current folder
+        raise ValueError(f"{name} must name a file, got ''")
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must name a file, got the folder {str(path)!r}")
+    return path
 
 
 def _range(low: Any, high: Any, exclude_low: bool = False) -> str:

@@ -191,19 +191,27 @@ def test_a_damaged_archive(tmp_path, capsys):
     assert "is not a whole zip archive" in capsys.readouterr().err
 
 
-def test_output_without_a_folder(capsys):
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("nowhere/losses.png", "must be in a folder that exists, got nowhere/losses.png"),
+        ("folder", "must be a file, got the folder folder"),
+        (".", "must be a file, got the folder ."),
+        ("losses.xyz", "must be a PNG file, as losses.png, got losses.xyz"),
+    ],
+)
+def test_outputs_that_cannot_be_written(output, message, tmp_path, monkeypatch, capsys):
     """This is known before the work begins."""
-    assert main(["demo", "--output", "nowhere/losses.png"]) == 1
-    assert capsys.readouterr() == (
-        "",
-        "spotfast demo: --output must be in a folder that exists, got nowhere/losses.png\n",
-    )
-
-
-def test_output_that_cannot_be_written(data, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    assert main(["demo", "--path", str(data), "--epochs", "1", "--output", str(tmp_path / "folder")]) == 1
+    assert main(["demo", "--output", output]) == 1
+    assert capsys.readouterr() == ("", f"spotfast demo: --output {message}\n")
+
+
+def test_an_output_that_cannot_be_written_after_all(data, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "losses.png")
+    assert main(["demo", "--path", str(data), "--epochs", "1", "--output", str(tmp_path / "link")]) == 1
     out, err = capsys.readouterr()
     assert "regression" in out
     assert "spotfast demo: the chart cannot be written: " in err

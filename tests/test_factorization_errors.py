@@ -30,12 +30,27 @@ from spotfast.layers import BloomEmbedding
         ({"random_state": "seed"}, "random_state"),
         ({"representation": 3}, "representation"),
         ({"optimizer_func": 3}, "optimizer_func"),
-        ({"device": "nowhere"}, "device"),
+        ({"device": "nowhere"}, "device must be 'cpu' or a CUDA device, as 'cuda' or 'cuda:0', got 'nowhere'"),
+        ({"device": "meta"}, "device must be 'cpu' or a CUDA device, .* got 'meta'"),
         ({"use_cuda": True, "device": "cpu"}, "contradict"),
     ],
 )
 def test_constructor_names_what_is_wrong(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
+        IMPLICIT(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": None}, "loss must be one of .*, got None"),
+        ({"negatives": 3}, "negatives must be one of .*, got 3"),
+        ({"device": 3}, "device must be 'cpu' or a CUDA device, .* got 3 of type int"),
+        ({"representation": 3}, "representation must be a torch.nn.Module, got 3"),
+    ],
+)
+def test_values_of_other_types_are_type_errors(arguments, message):
+    with pytest.raises(TypeError, match=message):
         IMPLICIT(**arguments)
 
 

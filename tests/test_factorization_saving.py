@@ -34,8 +34,26 @@ def test_load_names_what_is_wrong(tmp_path):
     path.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="damaged"):
         IMPLICIT.load(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"path must be a file that exists, got .*nothing"):
         IMPLICIT.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("call", [lambda path: fitted().save(path), IMPLICIT.load], ids=["save", "load"])
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("", ValueError, r"path must name a file, got ''"),
+        (".", IsADirectoryError, r"path must name a file, got the folder '\.'"),
+        (3, TypeError, r"path must be a str or an os\.PathLike, got 3 of type int"),
+        (None, TypeError, r"path must be a str or an os\.PathLike, got None of type NoneType"),
+        (b"model", TypeError, r"path must be a str or an os\.PathLike, got b'model' of type bytes"),
+    ],
+)
+def test_paths_that_are_no_files(call, path, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=f"^{message}$"):
+        call(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_saving_into_no_folder(tmp_path):

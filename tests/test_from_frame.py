@@ -195,6 +195,12 @@ def test_columns_that_are_not_there_are_told_with_those_that_are(frame):
     assert told == "rating must name a column of df, got 'stars'; the columns are 'user_id', 'item_id'"
 
 
+@pytest.mark.parametrize("name", ["user", "item"])
+def test_users_and_items_are_no_columns_to_do_without(frame, name):
+    told = message(ValueError, Interactions.from_frame, frame(columns()), **{name: None})
+    assert told == f"{name} must name a column of df, got None; the columns are 'user_id', 'item_id'"
+
+
 def test_a_column_serves_once(frame):
     told = message(ValueError, Interactions.from_frame, frame(columns()), user="item_id")
     assert told == "item must name another column than user, got 'item_id' for both"

@@ -214,9 +214,9 @@ def test_bloom_names_what_is_wrong(arguments, message):
         BloomEmbedding(**{"num_embeddings": 60, "embedding_dim": 4, **arguments})
 
 
-@pytest.mark.parametrize("ids", [[-1], [60]])
+@pytest.mark.parametrize("ids", [[-1, 3], [60, 3]])
 def test_ids_beyond_the_layer(ids):
-    with pytest.raises((IndexError, RuntimeError), match="index out of range"):
+    with pytest.raises(IndexError, match=rf"^ids must lie in \[0, 60\), got {min(ids)} to {max(ids)}$"):
         bloom()(torch.tensor(ids))
 
 
@@ -291,3 +291,35 @@ def test_deferred_adam_with_bloom(bag):
     optimizers[1].flush()
     for one, other in zip(dense.parameters(), sparse.parameters(), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["user_embedding_layer", "item_embedding_layer"])
+def test_layers_are_modules(name):
+    with pytest.raises(TypeError, match=rf"^{name} must be a torch\.nn\.Module, got 3 of type int$"):
+        BilinearNet(USERS, ITEMS, **{name: 3})
+
+
+@pytest.mark.parametrize(
+    ("layers", "lengths"),
+    [
+        ({"user_embedding_layer": nn.Embedding(USERS, 8)}, "8 and 32"),
+        ({"item_embedding_layer": BloomEmbedding(ITEMS, 8)}, "32 and 8"),
+        (
+            {"user_embedding_layer": ScaledEmbedding(USERS, 8), "item_embedding_layer": ZeroEmbedding(ITEMS, 1)},
+            "8 and 1",
+        ),
+    ],
+)
+def test_vectors_are_of_one_length(layers, lengths):
+    message = f"^vectors of users and items must be of one length .*, got {lengths}$"
+    with pytest.raises(ValueError, match=message):
+        BilinearNet(USERS, ITEMS, **layers)
+
+
+def test_the_length_of_vectors_is_not_known_of_every_layer():
+    class Wide(nn.Embedding):
+        def forward(self, ids):
+            return super().forward(ids).repeat(1, 4)
+
+    net = BilinearNet(USERS, ITEMS, user_embedding_layer=Wide(USERS, 8))
+    assert net(torch.tensor([1]), torch.tensor([2])).shape == (1,)

@@ -101,7 +101,7 @@ def test_before_it_is_fitted(cls):
 
 def test_a_device_that_does_not_exist():
     model = fitted()
-    with pytest.raises(ValueError, match="device must be a torch device such as 'cpu' or 'cuda:0', got 'gpu'"):
+    with pytest.raises(ValueError, match="device must be 'cpu' or a CUDA device, as 'cuda' or 'cuda:0', got 'gpu'"):
         model.to("gpu")
     assert model.device == torch.device("cpu")
 

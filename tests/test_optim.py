@@ -274,7 +274,8 @@ def test_sparse_gradients_without_a_layer():
 
 
 def test_parameters_in_place_of_a_module():
-    with pytest.raises(TypeError, match="module"):
+    """As an `optimizer_func` gets them."""
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, .* got generator\. A model"):
         DeferredAdam(nn.Embedding(2, 2, sparse=True).parameters())
 
 

@@ -13,9 +13,9 @@ import spotfast
 from spotfast.cli.main import main
 
 
-def process(arguments, folder):
+def process(arguments, folder, given=""):
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments], input=given, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -59,6 +59,22 @@ class TestRun:
         (tmp_path / "script.py").write_text("import sys\nprint(sys.argv)")
         done = process(["-m", "spotfast", "run", "script.py", "--", "x"], tmp_path)
         assert done == (0, "['script.py', '--', 'x']\n", "")
+
+    @pytest.mark.parametrize("safe", [[], ["-P"]])
+    @pytest.mark.parametrize(
+        "source",
+        [
+            SCRIPTS["what python sets"].replace(", __loader__.name", ""),
+            "def fail():\n    raise ValueError(input())\n\nfail()",
+            "x = = 1",
+            "import sys, sibling\nsys.exit(sibling.VALUE)",
+        ],
+    )
+    def test_a_script_from_standard_input(self, source, safe, tmp_path):
+        (tmp_path / "sibling.py").write_text("VALUE = 7")
+        arguments = ["-", "argument", "--", "-h"]
+        expected = process([*safe, *arguments], tmp_path, source)
+        assert process([*safe, "-m", "spotfast", "run", *arguments], tmp_path, source) == expected
 
     def test_the_encoding_that_a_script_declares(self, tmp_path):
         (tmp_path / "script.py").write_bytes("# coding: latin-1\nprint(ascii('é'))".encode("latin-1"))

@@ -293,6 +293,7 @@ def test_vectors_start_scaled_and_biases_at_zero():
         ({"kernel_width": [3, 0], "num_layers": 2}, "kernel_width"),
         ({"kernel_width": 2.5}, "kernel_width"),
         ({"dilation": 0}, "dilation"),
+        ({"item_embedding_layer": 3}, r"item_embedding_layer must be a torch\.nn\.Module, got 3 of type int"),
     ],
 )
 def test_networks_name_what_is_wrong(arguments, message):

@@ -91,8 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, evaluate, recommend, draw."""
-    if not options.output.absolute().parent.is_dir():
-        raise CommandError(f"--output must be in a folder that exists, got {options.output}")
+    _check_output(options.output)
     interactions, titles = _load(options.path)
     data = _split(interactions, options.seed)
     print(f"{_description(interactions, data)}\n{_engine()}", flush=True)
@@ -103,6 +102,16 @@ def run(options: argparse.Namespace) -> int:
     print(_recommendations(results[0].entry, user, data.train, data.test, titles), flush=True)
     print(f"\n{_draw(results, options.output)}")
     return 0
+
+
+def _check_output(path: Path) -> None:
+    """Say before the work begins what would keep the chart from being written at its end."""
+    if path.suffix.lower() not in ("", ".png"):
+        raise CommandError(f"--output must be a PNG file, as losses.png, got {path}")
+    if path.is_dir():
+        raise CommandError(f"--output must be a file, got the folder {path}")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"--output must be in a folder that exists, got {path}")
 
 
 def _seed(text: str) -> int:

@@ -7,11 +7,13 @@ import builtins
 import os
 import sys
 from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any
 
 from spotfast.compat import InheritedPath, install
+
+STANDARD_INPUT = "-"
 
 
 class _ReadScript(argparse.Action):
@@ -25,8 +27,11 @@ class _ReadScript(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         try:
-            with open(values[0], "rb") as file:
-                namespace.source = file.read()  # bytes, for python to decode as they declare
+            if values[0] == STANDARD_INPUT:
+                namespace.source = sys.stdin.buffer.read()
+            else:
+                with open(values[0], "rb") as file:
+                    namespace.source = file.read()  # bytes, for python to decode as they declare
         except OSError as error:
             raise argparse.ArgumentError(self, f"cannot read {values[0]!r}: {error.strerror}") from error
         namespace.arguments = values
@@ -40,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=argparse.PARSER,
         action=_ReadScript,
         metavar="SCRIPT.py",
-        help="the program, and then the program's arguments",
+        help="the program (-: standard input), and then the program's arguments",
     )
 
 
@@ -53,13 +58,17 @@ def run(options: argparse.Namespace) -> int:
         BaseException: what the script raises, `SystemExit` and `KeyboardInterrupt` included, for the interpreter to
             turn into an exit status. Its traceback is shown from the script's first frame on.
     """
-    path = os.path.abspath(options.arguments[0])
+    if options.arguments[0] == STANDARD_INPUT:
+        path, folder = "<stdin>", ""
+        main = _main_module(path, BuiltinImporter)
+    else:
+        path = os.path.abspath(options.arguments[0])
+        folder = os.path.dirname(os.path.realpath(path))
+        main = _main_module(path, SourceFileLoader("__main__", path))
     install()
     sys.argv = list(options.arguments)
     # In python's safe mode (-P) the first entry is neither the current folder nor to become the script's.
-    folder = sys.path[0] if sys.flags.safe_path else os.path.dirname(os.path.realpath(path))
-    sys.path[0] = InheritedPath(folder)
-    main = _main_module(path)
+    sys.path[0] = InheritedPath(sys.path[0] if sys.flags.safe_path else folder)
     sys.modules["__main__"] = main
     try:
         exec(compile(options.source, path, "exec", dont_inherit=True), main.__dict__)
@@ -72,12 +81,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _main_module(path: str) -> ModuleType:
+def _main_module(path: str, loader: object) -> ModuleType:
     """Return an empty `__main__` with what python gives a script. No `__spec__`: multiprocessing looks at that."""
     main = ModuleType("__main__")
     main.__file__ = path
-    main.__loader__ = SourceFileLoader("__main__", path)
-    main.__dict__.update(__builtins__=builtins, __cached__=None)
+    main.__dict__.update(__builtins__=builtins, __cached__=None, __loader__=loader)
     return main
 
 

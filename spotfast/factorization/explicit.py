@@ -36,7 +36,7 @@ class ExplicitFactorizationModel(FactorizationModel):
             the results of dense Adam (`spotfast.optim.DeferredAdam`).
         random_state: None, an int, a numpy `RandomState` (advanced, not copied) or a `Generator`. The same seed gives
             the same model.
-        device: a torch device. Default: the CPU.
+        device: the CPU or a CUDA device, as "cuda:0". Default: the CPU.
 
     Raises:
         ValueError, TypeError: naming the argument, the value and what is allowed.

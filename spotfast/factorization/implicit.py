@@ -43,7 +43,7 @@ class ImplicitFactorizationModel(FactorizationModel):
         random_state: None, an int, a numpy `RandomState` (advanced, not copied) or a `Generator`. The same seed gives
             the same model.
         num_negative_samples: negatives per positive for the adaptive hinge loss; the others use one.
-        device: a torch device. Default: the CPU.
+        device: the CPU or a CUDA device, as "cuda:0". Default: the CPU.
         negatives: where negatives are drawn from: "unseen" (uniformly from the items that the user has not
             interacted with; the default, see docs/negatives.md), "uniform" (from all items, as Spotlight does), or
             "popularity" (from unseen items, in proportion to their interactions).

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from spotfast import device_memory, recommendation
+from spotfast import device_memory, recommendation, validation
 from spotfast.factorization.engine import FactorizationEngine
 from spotfast.factorization.queries import FactorizationQueries
 from spotfast.factorization.representations import BilinearNet
@@ -28,6 +28,8 @@ NOT_FITTED = "the model has not been fitted: call fit first"
 class FactorizationModel(Model):
     """Base of the factorization models."""
 
+    BUILT_IN: ClassVar = (BilinearNet,)
+
     def fit(self, interactions: Interactions, verbose: bool = False) -> None:
         """Train for `n_iter` epochs. Called again, training goes on: weights, optimizer and random stream continue.
 
@@ -40,6 +42,7 @@ class FactorizationModel(Model):
                 (the model is unchanged), or if the loss of an epoch is not finite.
             TypeError: for anything but `Interactions`.
         """
+        verbose = validation.flag("verbose", verbose)
         self._check_interactions(interactions)
         with self._as_new_on_error():
             if self._net is None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spotfast import hooks, validation
-from spotfast.layers import TABLES, BloomEmbedding, ScaledEmbedding, ZeroEmbedding
+from spotfast.layers import TABLES, BloomEmbedding, ScaledEmbedding, ZeroEmbedding, check_layer, vector_length
 from spotfast.ops.bilinear import bilinear
 
 ONE_KERNEL = "cuda"  # the type of the devices that have one for all lookups, products and biases
@@ -28,6 +28,9 @@ class BilinearNet(nn.Module):
         user_embeddings, item_embeddings: the layers of the vectors.
         user_biases, item_biases: `ZeroEmbedding` of one column.
 
+    Raises:
+        ValueError, TypeError: naming the argument, the value and what is allowed.
+
     Example:
         >>> import torch
         >>> net = BilinearNet(num_users=3, num_items=4, embedding_dim=8)
@@ -47,17 +50,24 @@ class BilinearNet(nn.Module):
         super().__init__()
         validation.integer("num_users", num_users, 1)
         validation.integer("num_items", num_items, 1)
-        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        sparse = validation.flag("sparse", sparse)
+        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         self.user_embeddings = (
             ScaledEmbedding(num_users, embedding_dim, sparse=sparse)
             if user_embedding_layer is None
-            else user_embedding_layer
+            else check_layer("user_embedding_layer", user_embedding_layer)
         )
         self.item_embeddings = (
             ScaledEmbedding(num_items, embedding_dim, sparse=sparse)
             if item_embedding_layer is None
-            else item_embedding_layer
+            else check_layer("item_embedding_layer", item_embedding_layer)
         )
+        lengths = vector_length(self.user_embeddings), vector_length(self.item_embeddings)
+        if None not in lengths and lengths[0] != lengths[1]:
+            raise ValueError(
+                "vectors of users and items must be of one length (of the layers, or else embedding_dim), "
+                f"got {lengths[0]} and {lengths[1]}"
+            )
         # User 0 and item 0 are a user and an item here: Bloom layers, whose default is to pad with id 0, do not pad.
         for layer in (*self.user_embeddings.modules(), *self.item_embeddings.modules()):
             if isinstance(layer, BloomEmbedding):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast import validation
-from spotfast.memory import most_within, readable
+from spotfast.memory import allocating, most_within, readable
 from spotfast.ops.scores import are_bounded
 from spotfast.ops.topk import topk, vector_topk, vector_topk_bytes
 from spotfast.recommendation.candidates import Candidates
@@ -51,8 +51,13 @@ class Lists:
             yield slice(start, min(start + size, len(self.queries)))
 
     def empty(self, count: int) -> tuple[Ids, Scores]:
-        """Return lists without items."""
-        return np.full((count, self._k), -1, np.int64), np.full((count, self._k), -np.inf, np.float32)
+        """Return lists without items.
+
+        Raises:
+            MemoryError: if they are too large, naming k.
+        """
+        with allocating(f"k={self._k}: lists of shape {count, self._k} take", count * self._list_bytes):
+            return np.full((count, self._k), -1, np.int64), np.full((count, self._k), -np.inf, np.float32)
 
     def best(self, some: slice) -> tuple[Ids, Scores]:
         """Return some of the lists: ids and scores of shape (S, k)."""

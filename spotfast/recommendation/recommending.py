@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from spotfast import device_memory
+from spotfast import device_memory, validation
 from spotfast.device_memory import FOR_LISTS
 from spotfast.recommendation.lists import Ids, Lists, Scores
 from spotfast.recommendation.queries import queries_of
@@ -52,6 +52,7 @@ def recommend(
         ValueError: for ids out of range, a k below 1, a budget that is too small, and for scores that are NaN, naming
             the user.
         TypeError: for arguments of other types, and for models without the methods named above.
+        MemoryError: if the result is too large, naming `k` and its size; `iter_recommend` makes it block by block.
         DeviceMemoryError: if a CUDA device has too little memory; a smaller `memory_budget` lowers what is taken.
 
     Example:
@@ -64,6 +65,7 @@ def recommend(
                [2, 0]]), array([[0.7, 0.2],
                [0.2, 0.1]], dtype=float32))
     """
+    verbose = validation.flag("verbose", verbose)
     with device_memory.explained_for(model, RECOMMENDATIONS, FOR_LISTS):
         lists = Lists(queries_of(model, user_ids), k, exclude, item_ids)
         size = lists.block_size(memory_budget, whole=True)
@@ -97,7 +99,7 @@ def iter_recommend(
         `recommend` returns for them, (b, k).
 
     Raises:
-        ValueError, TypeError, DeviceMemoryError: as `recommend`; the last one from the iterator, too.
+        ValueError, TypeError, MemoryError, DeviceMemoryError: as `recommend`; the last two from the iterator, too.
 
     Example:
         >>> import numpy as np

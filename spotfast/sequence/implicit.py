@@ -64,7 +64,7 @@ class ImplicitSequenceModel(Model):
         random_state: None, an int, a numpy `RandomState` (advanced, not copied) or a `Generator`. The same seed gives
             the same model.
         num_negative_samples: negatives per step for the adaptive hinge loss; the others use one.
-        device: a torch device. Default: the CPU.
+        device: the CPU or a CUDA device, as "cuda:0". Default: the CPU.
 
     Raises:
         ValueError, TypeError: naming the argument, the value and what is allowed.
@@ -78,6 +78,7 @@ class ImplicitSequenceModel(Model):
     """
 
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
+    BUILT_IN: ClassVar = tuple(NETWORKS.values())
 
     def __init__(
         self,
@@ -127,6 +128,7 @@ class ImplicitSequenceModel(Model):
                 is not finite.
             TypeError: for anything but sequences.
         """
+        verbose = validation.flag("verbose", verbose)
         self._check_interactions(interactions)
         with self._as_new_on_error():
             if self._net is None:

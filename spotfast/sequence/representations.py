@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spotfast import validation
-from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding
+from spotfast.layers import BloomEmbedding, ScaledEmbedding, ZeroEmbedding, check_layer
 from spotfast.ops.mixture_scores import mixture_scores
 from spotfast.sequence_interactions import PADDING_IDX
 
@@ -45,12 +45,13 @@ class SequenceNet(nn.Module):
     ) -> None:
         super().__init__()
         validation.integer("num_items", num_items, 1)
-        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
+        sparse = validation.flag("sparse", sparse)
+        self.embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
         if item_embedding_layer is None:
             item_embedding_layer = ScaledEmbedding(num_items, embedding_dim, padding_idx=PADDING_IDX, sparse=sparse)
         elif isinstance(item_embedding_layer, nn.Embedding | BloomEmbedding):
             self.embedding_dim = item_embedding_layer.embedding_dim
-        self.item_embeddings = item_embedding_layer
+        self.item_embeddings = check_layer("item_embedding_layer", item_embedding_layer)
         self.item_biases = ZeroEmbedding(num_items, 1, padding_idx=PADDING_IDX, sparse=sparse)
 
     def user_representation(self, item_sequences: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,7 +279,8 @@ class CNNNet(SequenceNet):
         self.kernel_width = _per_layer("kernel_width", kernel_width, self.num_layers)
         self.dilation = _per_layer("dilation", dilation, self.num_layers)
         self.nonlinearity = validation.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
-        self.residual_connections = bool(residual_connections)
+        self.residual_connections = validation.flag("residual_connections", residual_connections)
+        validation.flag("benchmark", benchmark)
         channels = self.embedding_dim
         for number, (width, distance) in enumerate(zip(self.kernel_width, self.dilation, strict=True)):
             self.add_module(f"cnn_{number}", nn.Conv2d(channels, channels, (width, 1), dilation=(distance, 1)))

@@ -304,3 +304,24 @@ def python_times(name: str, times: NDArray[Any]) -> NDArray[Any]:
     if len(finer):
         raise ValueError(f"{name} must hold times in whole microseconds where they are ids, got {finer[0]}")
     return micros.astype(object)
+
+
+def check_same(name: str, data: Any, of: Any, what: str = "the model") -> None:
+    """Raise if ids mean one thing in the data and another to a model: both have an `id_map`, and these differ.
+
+    Args:
+        name: of the argument.
+        data: interactions or sequences, or anything without `id_map`.
+        of: what they are to agree with: a model, likewise.
+        what: that is, for the message.
+
+    Raises:
+        ValueError: naming the argument and both maps.
+    """
+    id_map, expected = getattr(data, "id_map", None), getattr(of, "id_map", None)
+    if id_map is None or expected is None or id_map == expected:
+        return
+    raise ValueError(
+        f"{name} must have the id_map of {what}, {expected}, got {id_map} with other raw ids: "
+        f"make it by Interactions.from_frame(df, ..., id_map=...)"
+    )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spotfast import validation
 from spotfast.evaluation.scoring import check_of_users
+from spotfast.id_map import check_same
 from spotfast.vector_tables import VectorTables
 
 
@@ -23,6 +24,7 @@ def rating_errors(model: Any, test: Any) -> NDArray[np.float64]:
     """
     check_of_users(model, "predict(user_ids, item_ids)")
     check_ratings(test)
+    check_same("test", test, model)
     ratings = validation.numbers("ratings", test.ratings, len(test)).astype(np.float64)
     if hasattr(model, "predict"):
         predictions = np.asarray(model.predict(test.user_ids, test.item_ids))

@@ -69,8 +69,8 @@ def evaluate(
         test items are skipped and counted.
 
     Raises:
-        ValueError: for unknown names, numbers out of range, ids beyond the model, a budget that is too small, and
-            predictions that are NaN, naming the user or the sequence.
+        ValueError: for unknown names, numbers out of range, ids beyond the model, an `id_map` of `test` or `train` that
+            is not the model's, a budget that is too small, and predictions that are NaN, naming the user or the sequence.
         TypeError: for a `test` that does not fit the model, and for `train` or `users` with sequences.
         DeviceMemoryError: if a CUDA device has too little memory; a smaller `memory_budget` lowers what is taken.
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spotfast.evaluation.padded import PaddedBlock
 from spotfast.evaluation.sources import score_blocks, source_of
+from spotfast.id_map import check_same
 from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
 from spotfast.ops.ranks import ranks, vector_ranks
 from spotfast.ops.scores import are_bounded
@@ -126,6 +127,9 @@ class UserBlocks:
     """
 
     def __init__(self, model: Any, test: Any, train: Any) -> None:
+        check_same("test", test, model)
+        check_same("train", train, model)
+        check_same("train", train, test, "test")
         self._num_columns = max(1, *(_num_columns(matrix) for matrix in (test, train)))
         self._targets = Rows.from_matrix("test", test)
         self.users = np.flatnonzero(self._targets.counts())

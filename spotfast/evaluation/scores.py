@@ -34,7 +34,8 @@ def mrr_score(model: Any, test: Any, train: Any = None) -> NDArray[np.float64]:
         float64 array, one value in (0, 1] per user with test items, users ascending.
 
     Raises:
-        ValueError: for ids beyond the model and for predictions that are NaN, naming the user.
+        ValueError: for ids beyond the model, an `id_map` of `test` or `train` that is not the model's, and predictions
+            that are NaN, naming the user.
         TypeError: for arguments without `.tocsr()`, models without those methods, and sequence models.
         DeviceMemoryError: if a CUDA device has too little memory; that of `evaluate` can be limited.
 
@@ -78,7 +79,7 @@ def precision_recall_score(
         (users, len(k)) for several.
 
     Raises:
-        ValueError: for a k below 1, ids beyond the model, and predictions that are NaN, naming the user.
+        ValueError: for a k below 1, and as `mrr_score`.
         TypeError: for arguments without `.tocsr()`, models without those methods, sequence models, and for a k that is
             not an integer.
         DeviceMemoryError: as `mrr_score`.
@@ -127,8 +128,8 @@ def rmse_score(model: Any, test: Interactions) -> float:
         The error, in units of the ratings.
 
     Raises:
-        ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, or if one
-            is NaN, naming the user and the item.
+        ValueError: if there are no interactions, no ratings or invalid ones, or not one prediction for each, if one is
+            NaN, naming the user and the item, and for an `id_map` that is not the model's.
         TypeError: for a test set that is not `Interactions`, for models without those methods, and for sequence models.
         DeviceMemoryError: as `mrr_score`.
 

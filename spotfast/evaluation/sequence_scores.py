@@ -30,8 +30,8 @@ def sequence_mrr_score(model: Any, test: Sequences, exclude_preceding: bool = Fa
         float64 array of shape (N,), values in (0, 1].
 
     Raises:
-        ValueError: for invalid sequences or ones too short, items beyond the model, and predictions that are NaN,
-            naming the sequence.
+        ValueError: for invalid sequences or ones too short, items beyond the model, an `id_map` that is not the
+            model's, and predictions that are NaN, naming the sequence.
         TypeError: for interactions, and for models of users or without `predict`.
         DeviceMemoryError: as `spotfast.evaluation.mrr_score`.
 

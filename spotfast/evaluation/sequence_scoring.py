@@ -13,6 +13,7 @@ from torch import Tensor
 from spotfast.evaluation.scoring import check_not_nan, has_own_predict, rows_in_block, score_bytes
 from spotfast.evaluation.sources import ranks_vectors
 from spotfast.factorization.model import FactorizationModel
+from spotfast.id_map import check_same
 from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.sequence.queries import FIRST_ITEM
 from spotfast.sequence.scoring import Scorer, item_tables
@@ -62,6 +63,7 @@ def check_of_sequences(model: Any, test: Any, held_out: int) -> None:
     if not hasattr(model, "predict"):
         raise TypeError(f"model must have a method predict(sequence), got {type(model).__name__}")
     check_sequences("test", test, f"; for models of users, {instead}")
+    check_same("test", test, model)
     if test.max_sequence_length <= held_out:
         raise ValueError(
             f"test must hold sequences of more than {held_out} items, the number held out, "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast import validation
-from spotfast.id_map import IdMap
+from spotfast.id_map import check_same
 from spotfast.interactions import Interactions
 from spotfast.rows import Rows
 
@@ -30,7 +30,7 @@ class Exclusion:
     rows: Callable[[slice], Rows]
 
 
-def of_users(exclude: Any, users: NDArray[np.int64], num_items: int, id_map: IdMap | None) -> Exclusion:
+def of_users(exclude: Any, users: NDArray[np.int64], num_items: int, model: Any) -> Exclusion:
     """Read what is excluded for users.
 
     Args:
@@ -38,7 +38,7 @@ def of_users(exclude: Any, users: NDArray[np.int64], num_items: int, id_map: IdM
             left out, whatever their values.
         users: (N,) who is asked for.
         num_items: above all items.
-        id_map: what ids stand for, None if that is not known.
+        model: that is asked, or anything else that may know what ids stand for.
 
     Raises:
         ValueError: if there is no row for one of the users, for items beyond `num_items`, and for interactions with
@@ -46,8 +46,7 @@ def of_users(exclude: Any, users: NDArray[np.int64], num_items: int, id_map: IdM
     """
     if isinstance(exclude, Interactions):
         exclude.check()
-        if exclude.id_map is not None and id_map is not None and exclude.id_map != id_map:
-            raise ValueError(f"exclude must have the id_map of the model, {id_map}, got {exclude.id_map}")
+        check_same("exclude", exclude, model)
         _check_size(users, exclude.num_users)
         every = Rows.from_matrix("exclude", exclude, np.unique(users))
         _check_items(every.items, exclude.num_items, num_items)

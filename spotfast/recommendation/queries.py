@@ -66,7 +66,7 @@ class Queries:
         if exclude is None:
             return None
         if of_users and hasattr(exclude, "tocsr"):
-            return exclusion.of_users(exclude, self.asked, self.num_items, self.id_map)
+            return exclusion.of_users(exclude, self.asked, self.num_items, self)
         if not of_users and isinstance(exclude, str) and exclude == "seen":
             return exclusion.of_sequences(self.asked, self.num_items)
         others = "Interactions, a scipy sparse matrix" if of_users else "'seen'"

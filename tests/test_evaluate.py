@@ -324,6 +324,18 @@ class TestBadInput:
         with pytest.raises(TypeError, match=r"predict\(user\), or user_vectors\(\) .*, got int"):
             evaluate(3, sp.csr_matrix(np.eye(3)))
 
+    def test_preceding_items_are_those_of_sequences(self, fitted):
+        model, test, train = fitted
+        with pytest.raises(TypeError, match="exclude_preceding must be False for users, who have no sequences"):
+            evaluate(model, test, train, exclude_preceding=True)
+        with pytest.raises(TypeError, match="exclude_preceding must be True or False, got 'x' of type str"):
+            evaluate(model, test, train, exclude_preceding="x")
+
+    def test_a_name_without_its_cutoff(self, fitted):
+        model, test, train = fitted
+        with pytest.raises(KeyError, match="'ndcg' is none of mrr, ndcg@2, ndcg@3"):
+            evaluate(model, test, train, ["mrr", "ndcg"], k=(2, 3))["ndcg"]
+
 
 class TestBadLists:
     test = sp.csr_matrix(np.eye(3))
@@ -351,6 +363,11 @@ class TestBadLists:
         k = arguments.pop("k", 1)
         with pytest.raises(error, match=message):
             evaluate_lists(lists, self.test, k=k, **arguments)
+
+    @pytest.mark.parametrize(("length", "cutoffs"), [(1, [1]), (4, [4]), (5, [5]), (12, [5, 10]), (30, [5, 10, 20])])
+    def test_cutoffs_are_by_default_what_lists_have(self, length, cutoffs):
+        lists = np.full((1, length), -1)
+        assert list(evaluate_lists(lists, self.test, "recall")) == [f"recall@{cut}" for cut in cutoffs]
 
     @pytest.mark.parametrize("backend", ["auto", "reference"])
     def test_backends(self, backend, monkeypatch):

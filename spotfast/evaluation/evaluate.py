@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spotfast import device_memory
+from spotfast import device_memory, validation
 from spotfast.evaluation.bootstrap import check_options
 from spotfast.evaluation.evaluated import Evaluated, EvaluatedSequences, EvaluatedUsers
 from spotfast.evaluation.measuring import Measuring
@@ -70,8 +70,9 @@ def evaluate(
 
     Raises:
         ValueError: for unknown names, numbers out of range, ids beyond the model, an `id_map` of `test` or `train` that
-            is not the model's, a budget that is too small, and predictions that are NaN, naming the user or the sequence.
-        TypeError: for a `test` that does not fit the model, and for `train` or `users` with sequences.
+            is not the model's, a budget that is too small, and predictions that are NaN, naming user or sequence.
+        TypeError: for a `test` that does not fit the model, for `train` or `users` with sequences, and for
+            `exclude_preceding` without.
         DeviceMemoryError: if a CUDA device has too little memory; a smaller `memory_budget` lowers what is taken.
 
     Warns:
@@ -147,7 +148,10 @@ def estimate_memory(
 
 
 def _evaluated(plan: Plan, model: Any, test: Any, train: Any, users: Any, exclude_preceding: bool) -> Evaluated:
+    exclude_preceding = validation.flag("exclude_preceding", exclude_preceding)
     if not isinstance(model, ImplicitSequenceModel) and not isinstance(test, SequenceInteractions | SequenceWindows):
+        if exclude_preceding:
+            raise TypeError("exclude_preceding must be False for users, who have no sequences: train leaves out items")
         return EvaluatedUsers(plan, model, test, train, users)
     if train is not None:
         raise TypeError("train must be None for sequences, whose own items exclude_preceding leaves out")

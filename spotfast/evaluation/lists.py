@@ -23,7 +23,7 @@ def evaluate_lists(
     lists: ArrayLike,
     test: Any,
     metrics: str | Sequence[str] = OF_HITS,
-    k: int | Sequence[int] | NDArray[np.integer[Any]] = (5, 10, 20),
+    k: int | Sequence[int] | NDArray[np.integer[Any]] | None = None,
     *,
     train: Any = None,
     users: ArrayLike | None = None,
@@ -39,7 +39,7 @@ def evaluate_lists(
         test: `Interactions`, or anything with `.tocsr()`: users x items, the relevant ones.
         metrics: "precision", "recall", "hit_rate", "ndcg", "map", "reciprocal_rank", "coverage" and "mean_popularity"
             (in `train`); in dialects that compute them from lists also "mrr" (recbole, lenskit) and "auc" (implicit).
-        k: cut-offs, from 1 to K.
+        k: cut-offs, from 1 to K. Default: 5, 10 and 20, as far as lists go, or K where that is below 5.
         train: users x items, or None; only "mean_popularity" needs it.
         users: (U,) the row of `test` for each list, all different. Default: list i is that of user i.
         num_items: above all items of the lists and of `test`. Default: as many as `test` has columns.
@@ -62,18 +62,20 @@ def evaluate_lists(
         >>> result["recall@2"], result.num_skipped
         (0.5, 1)
     """
-    plan = Plan.of(metrics, k, dialect, None, (*OF_HITS, *OF_RANKS, *OF_LISTS))
+    relevant = Rows.from_matrix("test", test)
+    table, rows = _lists_and_rows(lists, users, len(relevant))
+    plan = Plan.of(metrics, _cutoffs(k, table.shape[1]), dialect, None, (*OF_HITS, *OF_RANKS, *OF_LISTS))
+    if table.shape[1] < plan.cutoffs[-1]:
+        raise ValueError(f"k must be at most {table.shape[1]}, the length of the lists, got {plan.cutoffs[-1]}")
     whole = [name for name in plan.metrics if not plan.has_cutoff(name)]
     if whole:
         raise ValueError(f"metrics must be of the best k items, got {whole[0]!r}, which needs the whole ranking")
     check_options(confidence, seed)
-    relevant = Rows.from_matrix("test", test)
     if num_items is None:
         num_items = test.num_items if hasattr(test, "num_items") else test.shape[1]
     else:
         num_items = validation.integer("num_items", num_items, 1)
     popularity = popularity_of(plan, train)
-    table, rows = _lists_and_rows(lists, users, len(relevant), plan.cutoffs[-1])
     _check_items("lists", table, num_items)
     _check_items("test", relevant.items, num_items)
     wanted = np.flatnonzero(relevant.counts()[rows])
@@ -99,14 +101,19 @@ def evaluate_lists(
     )  # fmt: skip
 
 
+def _cutoffs(k: Any, length: int) -> Any:
+    """Return the cut-offs asked for, by default those of `evaluate` that lists of this length have."""
+    if k is not None:
+        return k
+    return [cut for cut in (5, 10, 20) if cut <= length] or [max(length, 1)]
+
+
 def _lists_and_rows(
-    lists: ArrayLike, users: ArrayLike | None, num_users: int, most: int
+    lists: ArrayLike, users: ArrayLike | None, num_users: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     table = validation.as_integers("lists", lists).astype(np.int64, copy=False)
     if table.ndim != 2:
         raise ValueError(f"lists must be of shape (U, K), got {table.shape}")
-    if table.shape[1] < most:
-        raise ValueError(f"k must be at most {table.shape[1]}, the length of the lists, got {most}")
     if table.size and table.min() < -1:
         raise ValueError(f"lists must hold ids of at least 0, or -1 for none, got {table.min()}")
     if users is None:

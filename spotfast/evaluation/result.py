@@ -90,6 +90,8 @@ class Evaluation(Mapping[str, float]):
                 self.intervals[name] = float(found[0]), float(found[1])
 
     def __getitem__(self, name: str) -> float:
+        if name not in self._means:
+            raise KeyError(f"{name!r} is none of {', '.join(self)}")
         return self._means[name]
 
     def __iter__(self) -> Iterator[str]:

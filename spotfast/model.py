@@ -20,6 +20,7 @@ from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
 from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
+from spotfast.training.divergence import DivergedError
 from spotfast.training.history import History
 from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
@@ -211,7 +212,7 @@ class Model:
 
     @contextmanager
     def _as_new_on_error(self) -> Iterator[None]:
-        """If a model gets its network in the block and fails before an epoch is done, undo `_initialize`.
+        """If a model gets its network in the block and fails before an epoch is done, or diverges, undo `_initialize`.
 
         What was passed in is as before, too: the source of random numbers has not moved on, the module is where it was;
         but its weights keep the steps that were taken. Who interrupts training keeps what was trained.
@@ -225,7 +226,9 @@ class Model:
         try:
             yield
         except BaseException as error:
-            if not self.history and (isinstance(error, Exception) or self._optimizer is None):
+            failed = not self.history and (isinstance(error, Exception) or self._optimizer is None)
+            if failed or isinstance(error, DivergedError):
+                self.history = History()
                 self._net = self._optimizer = self._stream_seed = None
                 self._num_users = self._num_items = self.id_map = None
                 rewind()

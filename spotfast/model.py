@@ -287,11 +287,6 @@ def flat_ids(name: str, ids: Any, size: int, size_name: str) -> NDArray[np.integ
     return array
 
 
-def fresh_array(scores: Tensor) -> NDArray[np.float32]:
-    """Return scores as a new float32 array that shares no memory with the tensor."""
-    return np.array(scores.cpu().numpy(), np.float32)
-
-
 def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:
     if device is None:
         device = "cuda" if use_cuda else "cpu"

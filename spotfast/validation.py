@@ -57,11 +57,19 @@ def ids(name: str, values: Any, size: int | None = None, size_name: str = "size"
 
 
 def rectangular(name: str, values: Any) -> NDArray[Any]:
-    """Return `values` as an array; an array is not copied."""
+    """Return `values` as an array in the machine's byte order; an array that is one already is not copied."""
+    if isinstance(values, np.ma.MaskedArray):
+        hidden = np.flatnonzero(np.ma.getmaskarray(values))
+        if hidden.size:
+            raise ValueError(
+                f"{name} must hold no masked values, got {hidden.size}, the first at position {hidden[0]}: "
+                "leave them out first"
+            )
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def as_integers(name: str, values: Any) -> NDArray[np.integer[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spotfast import device_memory, saving, validation
+from spotfast.arguments import Argument
 from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
@@ -32,11 +34,22 @@ class Model:
     """Base of the models. Arguments are documented by the subclasses.
 
     Attributes:
+        n_iter, batch_size, l2, learning_rate: as the arguments of these names; set, they hold from the next `fit`.
+        loss, embedding_dim, optimizer_func, representation, sparse, random_state, device, use_cuda: to read.
         history: the epochs so far.
         id_map: what the ids of users and items stand for: that of the interactions of the first `fit`, or None.
     """
 
     LOSSES: ClassVar[tuple[str, ...]]
+
+    _n_iter: int
+    _batch_size: int
+    n_iter = Argument(partial(validation.integer, low=0))
+    batch_size = Argument(partial(validation.integer, low=1))
+    loss, embedding_dim, optimizer_func, representation = Argument(), Argument(), Argument(), Argument()
+    sparse, random_state = Argument(), Argument()
+    device = Argument(instead="call to(device)")
+    use_cuda = Argument(instead="call to(device)")
 
     def __init__(
         self,
@@ -55,8 +68,8 @@ class Model:
     ) -> None:
         self._loss = validation.choice("loss", loss, self.LOSSES)
         self._embedding_dim = validation.integer("embedding_dim", embedding_dim, 1)
-        self._n_iter = validation.integer("n_iter", n_iter, 0)
-        self._batch_size = validation.integer("batch_size", batch_size, 1)
+        self.n_iter = n_iter
+        self.batch_size = batch_size
         self._l2 = validation.real("l2", l2, 0.0)
         self._learning_rate = validation.real("learning_rate", learning_rate, 0.0)
         if optimizer_func is not None and not callable(optimizer_func):
@@ -101,9 +114,20 @@ class Model:
                 group["lr"] = self._learning_rate
 
     @property
-    def device(self) -> torch.device:
-        """Where the network is, or will be."""
-        return self._device
+    def l2(self) -> float:
+        """The L2 penalty of the next step. Setting it changes the default optimizer in use, too."""
+        return self._l2
+
+    @l2.setter
+    def l2(self, value: float) -> None:
+        if self._optimizer_func is not None:
+            raise AttributeError(
+                "l2 cannot be set: it is of the default optimizer, in place of which is optimizer_func"
+            )
+        self._l2 = validation.real("l2", value, 0.0)
+        if self._optimizer is not None:
+            for group in self._optimizer.param_groups:
+                group["weight_decay"] = self._l2
 
     def to(self, device: torch.device | str) -> Self:
         """Move the network and what the optimizer keeps; training and prediction go on there.

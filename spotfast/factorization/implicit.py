@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from spotfast import losses, validation
+from spotfast.arguments import Argument
 from spotfast.factorization.calling import candidate_scores
 from spotfast.factorization.model import FactorizationModel
 from spotfast.interactions import Interactions
@@ -63,6 +64,11 @@ class ImplicitFactorizationModel(FactorizationModel):
 
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
 
+    _num_negative_samples: int
+    _negatives: str
+    num_negative_samples = Argument(partial(validation.integer, low=1))
+    negatives = Argument(partial(validation.choice, allowed=NEGATIVES))
+
     def __init__(
         self,
         loss: str = "pointwise",
@@ -95,8 +101,8 @@ class ImplicitFactorizationModel(FactorizationModel):
             random_state,
             device,
         )
-        self._num_negative_samples = validation.integer("num_negative_samples", num_negative_samples, 1)
-        self._negatives = validation.choice("negatives", negatives, NEGATIVES)
+        self.num_negative_samples = num_negative_samples
+        self.negatives = negatives
 
     def _settings(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from spotfast import device_memory, recommendation, validation
+from spotfast.arguments import Argument
 from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids
 from spotfast.optim import DeferredAdam
 from spotfast.predicted import fresh_array
@@ -81,6 +83,10 @@ class ImplicitSequenceModel(Model):
 
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
 
+    _num_negative_samples: int
+    num_negative_samples = Argument(partial(validation.integer, low=1))
+    representation = Argument(read=lambda model: model._network or model._representation)
+
     def __init__(
         self,
         loss: str = "pointwise",
@@ -113,7 +119,7 @@ class ImplicitSequenceModel(Model):
             device,
         )
         self._network = representation if isinstance(representation, str) else None
-        self._num_negative_samples = validation.integer("num_negative_samples", num_negative_samples, 1)
+        self.num_negative_samples = num_negative_samples
 
     def fit(self, interactions: Sequences, verbose: bool = False) -> None:
         """Train for `n_iter` epochs. Called again, training goes on: weights, optimizer and random stream continue.

@@ -268,11 +268,13 @@ class Interactions:
             array([[0, 4],
                    [2, 3]], dtype=int32)
         """
-        length = validation.integer("max_sequence_length", max_sequence_length, 1)
-        minimum = (
-            1 if min_sequence_length is None else validation.integer("min_sequence_length", min_sequence_length, 0)
-        )
-        step = length if step_size is None else validation.integer("step_size", step_size, 1)
+        length = validation.integer("max_sequence_length", max_sequence_length, 1, windows.MOST_LENGTH)
+        minimum, step = 1, length
+        if min_sequence_length is not None:
+            minimum = validation.integer("min_sequence_length", min_sequence_length, 0)
+        if step_size is not None:
+            step = validation.integer("step_size", step_size, 1)
+        minimum, step = min(minimum, windows.MOST_STEP), min(step, windows.MOST_STEP)  # longer than any history
         self.check()
         if self.timestamps is None:
             raise ValueError("timestamps are needed to order each user's items, got None")

@@ -27,6 +27,8 @@ from spotfast.training.history import History
 from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
 
+MOST_SCORED = 2**31 - 1  # items in a batch: the engines count them in 32 bits
+MOST_NEGATIVES = MOST_SCORED - 1
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -279,6 +281,15 @@ class Model:
                 f"interactions must have the id_map of the first fit, {self.id_map}, got {id_map} with other raw ids: "
                 "make them by Interactions.from_frame(df, ..., id_map=model.id_map); or, if the ids do mean the same, "
                 "set interactions.id_map = model.id_map"
+            )
+
+    def _check_batches(self, count: int, candidates: int) -> None:
+        """Raise if a batch of an epoch of `count` rows, with so many items to score in each, is too large."""
+        rows = min(self._batch_size, count)
+        if rows * candidates > MOST_SCORED:
+            raise ValueError(
+                f"num_negative_samples and batch_size must leave less than 2**31 items to score in a batch, "
+                f"got {rows} * {candidates}"
             )
 
     def _make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ from torch import nn
 
 from spotfast import device_memory, recommendation, validation
 from spotfast.arguments import Argument
-from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids
+from spotfast.model import MOST_NEGATIVES, Model, OptimizerFunction, check_tables, flat_ids
 from spotfast.optim import DeferredAdam
 from spotfast.predicted import fresh_array
 from spotfast.recommendation.queries import PredictedQueries, Queries
@@ -84,7 +84,7 @@ class ImplicitSequenceModel(Model):
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
 
     _num_negative_samples: int
-    num_negative_samples = Argument(partial(validation.integer, low=1))
+    num_negative_samples = Argument(partial(validation.integer, low=1, high=MOST_NEGATIVES))
     representation = Argument(read=lambda model: model._network or model._representation)
 
     def __init__(
@@ -304,6 +304,7 @@ class ImplicitSequenceModel(Model):
         if len(interactions) == 0:
             raise ValueError("interactions must not be empty, got 0 sequences")
         self._check_id_map(getattr(interactions, "id_map", None))
+        self._check_batches(len(interactions), interactions.max_sequence_length * (1 + self._slots))
         if self._num_items is None:
             if interactions.num_items < 2:
                 raise ValueError(

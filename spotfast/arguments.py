@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, overload
+
+T = TypeVar("T")
 
 
-class Argument:
+class Argument(Generic[T]):
     """An argument, which the model keeps under the name with an underscore before it.
 
     Args:
@@ -18,9 +20,9 @@ class Argument:
 
     def __init__(
         self,
-        check: Callable[[str, Any], Any] | None = None,
+        check: Callable[[str, Any], T] | None = None,
         instead: str = "make a new model with another one",
-        read: Callable[[Any], Any] | None = None,
+        read: Callable[[Any], T] | None = None,
     ) -> None:
         self._check = check
         self._instead = instead
@@ -30,7 +32,11 @@ class Argument:
         self._name = name
         self._read = self._read or attrgetter(f"_{name}")
 
-    def __get__(self, model: object | None, owner: type) -> Any:
+    @overload
+    def __get__(self, model: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, model: object, owner: type) -> T: ...
+    def __get__(self, model: object | None, owner: type) -> Self | T:
         assert self._read is not None
         return self if model is None else self._read(model)
 

@@ -21,7 +21,7 @@ from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.optim import DeferredAdam
-from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
+from spotfast.seeding import RandomSource, RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
 from spotfast.training.divergence import DivergedError
 from spotfast.training.history import History
 from spotfast.training.optimizer_state import state_bytes
@@ -46,12 +46,16 @@ class Model:
 
     _n_iter: int
     _batch_size: int
-    n_iter = Argument(partial(validation.integer, low=0))
-    batch_size = Argument(partial(validation.integer, low=1))
-    loss, embedding_dim, optimizer_func, representation = Argument(), Argument(), Argument(), Argument()
-    sparse, random_state = Argument(), Argument()
-    device = Argument(instead="call to(device)")
-    use_cuda = Argument(instead="call to(device)")
+    n_iter: Argument[int] = Argument(partial(validation.integer, low=0))
+    batch_size: Argument[int] = Argument(partial(validation.integer, low=1))
+    loss: Argument[str] = Argument()
+    embedding_dim: Argument[int] = Argument()
+    optimizer_func: Argument[OptimizerFunction | None] = Argument()
+    representation: Argument[str | nn.Module | None] = Argument()
+    sparse: Argument[bool] = Argument()
+    random_state: Argument[RandomSource] = Argument()
+    device: Argument[torch.device] = Argument(instead="call to(device)")
+    use_cuda: Argument[bool] = Argument(instead="call to(device)")
 
     def __init__(
         self,
@@ -304,22 +308,6 @@ class Model:
             return DeferredAdam(net, lr=self._learning_rate, weight_decay=self._l2)
         # The same steps as without `fused`, in one pass over memory.
         return torch.optim.Adam(net.parameters(), lr=self._learning_rate, weight_decay=self._l2, fused=True)
-
-
-def flat_ids(name: str, ids: Any, size: int, size_name: str) -> NDArray[np.integer[Any]]:
-    """Return ids that are to be predicted, an integer or an array of shape (n,) or (n, 1), as an array of shape (n,).
-
-    Raises:
-        ValueError, TypeError: naming the argument, unless there is at least one integer and all are in [0, size).
-    """
-    array = validation.as_integers(name, ids)
-    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
-        raise ValueError(f"{name} must be an integer or an array of shape (n,) or (n, 1), got shape {array.shape}")
-    array = array.reshape(-1)
-    if len(array) == 0:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-    validation.check_id_range(name, array, size, size_name)
-    return array
 
 
 def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:

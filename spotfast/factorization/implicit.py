@@ -66,8 +66,8 @@ class ImplicitFactorizationModel(FactorizationModel):
 
     _num_negative_samples: int
     _negatives: str
-    num_negative_samples = Argument(partial(validation.integer, low=1, high=MOST_NEGATIVES))
-    negatives = Argument(partial(validation.choice, allowed=NEGATIVES))
+    num_negative_samples: Argument[int] = Argument(partial(validation.integer, low=1, high=MOST_NEGATIVES))
+    negatives: Argument[str] = Argument(partial(validation.choice, allowed=NEGATIVES))
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ from spotfast.factorization.queries import FactorizationQueries
 from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Link, Scorer, make_scorer
 from spotfast.interactions import Interactions
-from spotfast.model import Model, check_tables, flat_ids
-from spotfast.predicted import fresh_array
+from spotfast.model import Model, check_tables
+from spotfast.predicted import flat_ids, fresh_array
 from spotfast.recommendation.queries import PredictedQueries, Queries
 from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.training.autograd import AutogradEngine

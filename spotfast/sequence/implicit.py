@@ -13,9 +13,9 @@ from torch import nn
 
 from spotfast import device_memory, recommendation, validation
 from spotfast.arguments import Argument
-from spotfast.model import MOST_NEGATIVES, Model, OptimizerFunction, check_tables, flat_ids
+from spotfast.model import MOST_NEGATIVES, Model, OptimizerFunction, check_tables
 from spotfast.optim import DeferredAdam
-from spotfast.predicted import fresh_array
+from spotfast.predicted import flat_ids, fresh_array
 from spotfast.recommendation.queries import PredictedQueries, Queries
 from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.seeding import RandomStateLike
@@ -84,8 +84,10 @@ class ImplicitSequenceModel(Model):
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
 
     _num_negative_samples: int
-    num_negative_samples = Argument(partial(validation.integer, low=1, high=MOST_NEGATIVES))
-    representation = Argument(read=lambda model: model._network or model._representation)
+    num_negative_samples: Argument[int] = Argument(partial(validation.integer, low=1, high=MOST_NEGATIVES))
+    representation: Argument[str | nn.Module | None] = Argument(
+        read=lambda model: model._network or model._representation
+    )
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spotfast import validation
+from spotfast import times, validation
 from spotfast.hashing import murmurhash3_32
 from spotfast.interactions import Interactions
 from spotfast.seeding import RandomStateLike, as_random_state, integers
@@ -122,7 +122,8 @@ def temporal_split(
 
     Args:
         interactions: N interactions with timestamps.
-        time: interactions at or after it are the test set; a finite number or datetime64, as the timestamps are.
+        time: interactions at or after it are the test set; a finite number, or a
+            date or time (with a time zone: turned into UTC), as the timestamps are.
         fraction: the share of interactions in the test set, the latest, in [0, 1]: `N - int((1 - fraction) * N)` of
             them. Of equal times, those later in the arrays count as later.
 
@@ -199,7 +200,7 @@ def _time(time: Any, timestamps: NDArray[Any]) -> Any:
     if timestamps.dtype.kind != "M":
         return validation.real("time", time)
     try:
-        moment = np.datetime64(time)
+        moment = np.datetime64(times.moment(time))
     except (TypeError, ValueError):
         raise TypeError(f"time must be a date, as the timestamps are, got {time!r}") from None
     if np.isnat(moment):

@@ -43,11 +43,12 @@ class Column:
                 f"the first in row {int(series.is_null().to_numpy().argmax())}"
             )
 
-    def numbers(self, times: bool = False) -> NDArray[Any]:
+    def numbers(self, times: bool = False, booleans: bool = False) -> NDArray[Any]:
         """Return the numbers.
 
         Args:
             times: dates and times are welcome, too; those with a time zone are turned into UTC.
+            booleans: they are welcome, too, as 0 and 1.
 
         Returns:
             Integers, floats or datetime64, one per row. The array may share the frame's memory: then it is read-only.
@@ -61,6 +62,8 @@ class Column:
             return _array(_naive(series))
         if times and dtype == nw.Date:
             return series.cast(nw.Datetime("us")).to_numpy().astype("M8[D]")
+        if booleans and dtype == nw.Boolean:
+            return series.cast(nw.Float32).to_numpy()
         if not dtype.is_numeric():
             allowed = "numbers, dates or times" if times else "numbers"
             raise TypeError(

@@ -28,8 +28,9 @@ class Interactions:
     Args:
         user_ids: (N,) integers >= 0. Floats are accepted where they are whole numbers.
         item_ids: (N,) integers >= 0. Sequence models reserve item 0 for padding.
-        ratings: (N,) finite numbers, or None.
-        timestamps: (N,) finite numbers or datetime64, or None. Any unit: only their order counts.
+        ratings: (N,) finite numbers, or booleans, which become 0 and 1; or None.
+        timestamps: (N,) finite numbers, datetime64, or times of Python or pandas (with a time zone: turned into UTC);
+            or None. Any unit: only their order counts.
         weights: (N,) finite numbers >= 0, or None. The weight of each interaction in the loss.
         num_users: the number of users, above every id in `user_ids`. Default: the largest id + 1.
         num_items: the number of items, above every id in `item_ids`. Default: the largest id + 1.
@@ -105,7 +106,7 @@ class Interactions:
             df: a frame of pandas, polars (also lazy) or pyarrow, with a row per interaction.
             user: the column of users.
             item: the column of items.
-            rating: the column of ratings, finite numbers, or None.
+            rating: the column of ratings, finite numbers or booleans (0 and 1), or None.
             timestamp: the column of timestamps, finite numbers, dates or times (with a time zone: turned into UTC).
             weight: the column of weights, finite numbers >= 0, or None.
             id_map: that of earlier interactions, in order to number new ones of the same users and items alike.
@@ -136,7 +137,7 @@ class Interactions:
         return cls(
             user_ids,
             item_ids,
-            ratings=columns["rating"].numbers() if "rating" in columns else None,
+            ratings=columns["rating"].numbers(booleans=True) if "rating" in columns else None,
             timestamps=columns["timestamp"].numbers(times=True) if "timestamp" in columns else None,
             weights=columns["weight"].numbers() if "weight" in columns else None,
             num_users=id_map.users.size,
@@ -160,7 +161,7 @@ class Interactions:
         if len(users) != len(items):
             raise ValueError(f"user_ids and item_ids must have the same length, got {len(users)} and {len(items)}")
         if self.ratings is not None:
-            self.ratings = validation.numbers("ratings", self.ratings, len(users))
+            self.ratings = validation.numbers("ratings", self.ratings, len(users), kinds="fiub")
         if self.timestamps is not None:
             self.timestamps = validation.numbers("timestamps", self.timestamps, len(users), kinds="fiuM")
         if self.weights is not None:
@@ -269,11 +270,13 @@ class Interactions:
             array([[0, 4],
                    [2, 3]], dtype=int32)
         """
-        length = validation.integer("max_sequence_length", max_sequence_length, 1)
-        minimum = (
-            1 if min_sequence_length is None else validation.integer("min_sequence_length", min_sequence_length, 0)
-        )
-        step = length if step_size is None else validation.integer("step_size", step_size, 1)
+        length = validation.integer("max_sequence_length", max_sequence_length, 1, windows.MOST_LENGTH)
+        minimum, step = 1, length
+        if min_sequence_length is not None:
+            minimum = validation.integer("min_sequence_length", min_sequence_length, 0)
+        if step_size is not None:
+            step = validation.integer("step_size", step_size, 1)
+        minimum, step = min(minimum, windows.MOST_STEP), min(step, windows.MOST_STEP)  # longer than any history
         self.check()
         if self.timestamps is None:
             raise ValueError("timestamps are needed to order each user's items, got None")

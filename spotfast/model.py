@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,17 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spotfast import device_memory, saving, validation
+from spotfast.arguments import Argument
 from spotfast.device_memory import FOR_TABLES
 from spotfast.id_map import IdMap
 from spotfast.layers import TABLES, BloomEmbedding
 from spotfast.memory import allocating
 from spotfast.optim import DeferredAdam
-from spotfast.seeding import RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
+from spotfast.seeding import RandomSource, RandomStateLike, as_random_state, draw_stream_seed, rewinder, torch_seed
+from spotfast.training.divergence import DivergedError
 from spotfast.training.gradient_kinds import check_gradients
 from spotfast.training.history import History
 from spotfast.training.optimizer_state import state_bytes
 from spotfast.warnings import PerformanceWarning
 
+MOST_SCORED = 2**31 - 1  # items in a batch: the engines count them in 32 bits
+MOST_NEGATIVES = MOST_SCORED - 1
 OptimizerFunction = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -33,12 +38,27 @@ class Model:
     """Base of the models. Arguments are documented by the subclasses.
 
     Attributes:
+        n_iter, batch_size, l2, learning_rate: as the arguments of these names; set, they hold from the next `fit`.
+        loss, embedding_dim, optimizer_func, representation, sparse, random_state, device, use_cuda: to read.
         history: the epochs so far.
         id_map: what the ids of users and items stand for: that of the interactions of the first `fit`, or None.
     """
 
     LOSSES: ClassVar[tuple[str, ...]]
     BUILT_IN: ClassVar[tuple[type[nn.Module], ...]]  # networks
+
+    _n_iter: int
+    _batch_size: int
+    n_iter: Argument[int] = Argument(partial(validation.integer, low=0))
+    batch_size: Argument[int] = Argument(partial(validation.integer, low=1))
+    loss: Argument[str] = Argument()
+    embedding_dim: Argument[int] = Argument()
+    optimizer_func: Argument[OptimizerFunction | None] = Argument()
+    representation: Argument[str | nn.Module | None] = Argument()
+    sparse: Argument[bool] = Argument()
+    random_state: Argument[RandomSource] = Argument()
+    device: Argument[torch.device] = Argument(instead="call to(device)")
+    use_cuda: Argument[bool] = Argument(instead="call to(device)")
 
     def __init__(
         self,
@@ -57,8 +77,8 @@ class Model:
     ) -> None:
         self._loss = validation.choice("loss", loss, self.LOSSES)
         self._embedding_dim = validation.integer("embedding_dim", embedding_dim, 1, validation.MAX_ID)
-        self._n_iter = validation.integer("n_iter", n_iter, 0)
-        self._batch_size = validation.integer("batch_size", batch_size, 1)
+        self.n_iter = n_iter
+        self.batch_size = batch_size
         self._l2 = validation.real("l2", l2, 0.0)
         self._learning_rate = validation.real("learning_rate", learning_rate, 0.0)
         if optimizer_func is not None and not callable(optimizer_func):
@@ -103,9 +123,20 @@ class Model:
                 group["lr"] = self._learning_rate
 
     @property
-    def device(self) -> torch.device:
-        """Where the network is, or will be."""
-        return self._device
+    def l2(self) -> float:
+        """The L2 penalty of the next step. Setting it changes the default optimizer in use, too."""
+        return self._l2
+
+    @l2.setter
+    def l2(self, value: float) -> None:
+        if self._optimizer_func is not None:
+            raise AttributeError(
+                "l2 cannot be set: it is of the default optimizer, in place of which is optimizer_func"
+            )
+        self._l2 = validation.real("l2", value, 0.0)
+        if self._optimizer is not None:
+            for group in self._optimizer.param_groups:
+                group["weight_decay"] = self._l2
 
     def to(self, device: torch.device | str) -> Self:
         """Move the network and what the optimizer keeps; training and prediction go on there.
@@ -223,7 +254,7 @@ class Model:
 
     @contextmanager
     def _as_new_on_error(self) -> Iterator[None]:
-        """If a model gets its network in the block and fails before an epoch is done, undo `_initialize`.
+        """If a model gets its network in the block and fails before an epoch is done, or diverges, undo `_initialize`.
 
         What was passed in is as before, too: the source of random numbers has not moved on, the module is where it was;
         but its weights keep the steps that were taken. Who interrupts training keeps what was trained.
@@ -237,7 +268,9 @@ class Model:
         try:
             yield
         except BaseException as error:
-            if not self.history and (isinstance(error, Exception) or self._optimizer is None):
+            failed = not self.history and (isinstance(error, Exception) or self._optimizer is None)
+            if failed or isinstance(error, DivergedError):
+                self.history = History()
                 self._net = self._optimizer = self._stream_seed = None
                 self._num_users = self._num_items = self.id_map = None
                 rewind()
@@ -265,6 +298,15 @@ class Model:
                 "set interactions.id_map = model.id_map"
             )
 
+    def _check_batches(self, count: int, candidates: int) -> None:
+        """Raise if a batch of an epoch of `count` rows, with so many items to score in each, is too large."""
+        rows = min(self._batch_size, count)
+        if rows * candidates > MOST_SCORED:
+            raise ValueError(
+                f"num_negative_samples and batch_size must leave less than 2**31 items to score in a batch, "
+                f"got {rows} * {candidates}"
+            )
+
     def _make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         if next(net.parameters(), None) is None:
             raise ValueError(f"representation must have parameters to train, got a {type(net).__name__} without any")
@@ -279,27 +321,6 @@ class Model:
             return DeferredAdam(net, lr=self._learning_rate, weight_decay=self._l2)
         # The same steps as without `fused`, in one pass over memory.
         return torch.optim.Adam(net.parameters(), lr=self._learning_rate, weight_decay=self._l2, fused=True)
-
-
-def flat_ids(name: str, ids: Any, size: int, size_name: str) -> NDArray[np.integer[Any]]:
-    """Return ids that are to be predicted, an integer or an array of shape (n,) or (n, 1), as an array of shape (n,).
-
-    Raises:
-        ValueError, TypeError: naming the argument, unless there is at least one integer and all are in [0, size).
-    """
-    array = validation.as_integers(name, ids)
-    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
-        raise ValueError(f"{name} must be an integer or an array of shape (n,) or (n, 1), got shape {array.shape}")
-    array = array.reshape(-1)
-    if len(array) == 0:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-    validation.check_id_range(name, array, size, size_name)
-    return array
-
-
-def fresh_array(scores: Tensor) -> NDArray[np.float32]:
-    """Return scores as a new float32 array that shares no memory with the tensor."""
-    return np.array(scores.cpu().numpy(), np.float32)
 
 
 def _device(use_cuda: bool, device: torch.device | str | None) -> torch.device:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spotfast import times
+
 MAX_ID = 2**31 - 2  # ids and sizes fit int32: the engines keep them in four bytes
 
 
@@ -68,18 +70,28 @@ def ids(name: str, values: Any, size: int | None = None, size_name: str = "size"
 
 
 def rectangular(name: str, values: Any) -> NDArray[Any]:
-    """Return `values` as an array; an array is not copied."""
+    """Return `values` as an array in the machine's byte order; an array that is one already is not copied."""
+    if isinstance(values, np.ma.MaskedArray):
+        hidden = np.flatnonzero(np.ma.getmaskarray(values))
+        if hidden.size:
+            raise ValueError(
+                f"{name} must hold no masked values, got {hidden.size}, the first at position {hidden[0]}: "
+                "leave them out first"
+            )
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def as_integers(name: str, values: Any) -> NDArray[np.integer[Any]]:
-    """Return `values` as an array of signed integers; floats must be whole numbers."""
+    """Return `values` as an array of signed integers; floats must be whole numbers, and objects integers."""
     array = rectangular(name, values)
-    if array.size == 0 and array.dtype.kind == "f":  # an empty list
+    if array.size == 0 and array.dtype.kind in "fO":  # an empty list
         return array.astype(np.int64)
+    if array.dtype.kind == "O":
+        return _integers_of_objects(name, array)
     if array.dtype.kind == "f":
         # NaN and infinities fail this too. The cast of such values is undefined, so they are looked for first.
         bad = np.flatnonzero(~np.isfinite(array) | (array != np.floor(array)))
@@ -88,7 +100,7 @@ def as_integers(name: str, values: Any) -> NDArray[np.integer[Any]]:
             raise ValueError(
                 f"{name} must hold whole numbers, got {value!r} at position {bad[0]} ({bad.size} such values)"
             )
-        if np.abs(array).max() > MAX_ID:
+        if float(np.abs(array).max()) > MAX_ID:  # as a Python float: half precision ends at 65504
             raise ValueError(f"{name} must be at most {MAX_ID}, got {np.abs(array).max()!r}")
         return array.astype(np.int64)
     if array.dtype.kind == "u":
@@ -99,6 +111,17 @@ def as_integers(name: str, values: Any) -> NDArray[np.integer[Any]]:
         example = f", for example {array.reshape(-1)[0]!r}" if array.size else ""
         raise TypeError(f"{name} must hold integers, got dtype {array.dtype}{example}")
     return array
+
+
+def _integers_of_objects(name: str, array: NDArray[Any]) -> NDArray[np.int64]:
+    """Return an array of Python's or numpy's integers as int64."""
+    for value in array.flat:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} must hold integers, got dtype object, for example {value!r}")
+    largest = max(abs(int(value)) for value in array.flat)
+    if largest > MAX_ID:
+        raise ValueError(f"{name} must be at most {MAX_ID}, got {largest}")
+    return array.astype(np.int64)
 
 
 def check_id_range(
@@ -147,8 +170,18 @@ def writable(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def numbers(name: str, values: Any, length: int, *, kinds: str = "fiu") -> NDArray[Any]:
-    """Return `values` as a 1-D array of `length` finite numbers; an array that is one already is not copied."""
+    """Return `values` as a 1-D array of `length` finite numbers; an array that is one already is not copied.
+
+    Args:
+        name: of the argument.
+        values: what was passed.
+        length: how many there must be.
+        kinds: the kinds of dtype that are allowed: with "M", times of Python and pandas are, too, and turned into UTC;
+            with "b", booleans, which become 0 and 1.
+    """
     array = rectangular(name, values)
+    if array.dtype.kind == "O" and "M" in kinds:
+        array = times.moments(name, array)
     if array.dtype.kind not in kinds:
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.ndim != 1:
@@ -159,7 +192,7 @@ def numbers(name: str, values: Any, length: int, *, kinds: str = "fiu") -> NDArr
     if not finite.all():
         position = int(np.argmin(finite))
         raise ValueError(f"{name} must be finite, got {array[position]!r} at position {position}")
-    return array
+    return array.astype(np.float32) if array.dtype.kind == "b" else array
 
 
 def weights(name: str, values: Any, length: int) -> NDArray[Any]:

@@ -80,14 +80,27 @@ def test_a_seed_drawn_by_a_later_fit_is_not_given_back(cls):
 
 
 @every_model
-def test_an_epoch_that_was_done_stays_done(cls):
-    """The loss is not finite: what was drawn stays drawn, as the model goes on with it."""
-    source = np.random.RandomState(5)
-    model = make(cls, random_state=source, optimizer_func=lambda p: torch.optim.SGD(p, lr=1e30))
+def test_a_first_fit_that_diverges_leaves_a_new_model(cls):
+    """In whichever epoch: nothing of what was trained is of use, the sizes and the seed included."""
+    model = make(cls, random_state=np.random.RandomState(5), optimizer_func=lambda p: torch.optim.SGD(p, lr=1e30))
     with pytest.raises(ValueError, match="diverged"):
-        model.fit(data(cls))
-    assert len(model.history) == 1
-    assert source.get_state()[2] != np.random.RandomState(5).get_state()[2]
+        fit(model, "ignore")
+    assert not model._initialized
+    assert len(model.history) == 0
+    new = make(cls, random_state=np.random.RandomState(5))
+    model._optimizer_func = None
+    for each in (model, new):
+        fit(each, "ignore")
+    assert model.history == new.history
+    assert torch.equal(numbers_of(model), numbers_of(new))
+
+
+def test_a_first_fit_that_diverges_does_not_fix_the_sizes():
+    model = make(ExplicitFactorizationModel)
+    with pytest.raises(ValueError, match="diverged"):
+        model.fit(Interactions([1], [1], ratings=[1e38]))
+    model.fit(data(ExplicitFactorizationModel))
+    assert model.predict(USERS - 1).shape == (ITEMS,)
 
 
 @every_model

@@ -186,7 +186,7 @@ class TestBadInput:
             ({"timestamps": None}, {}, "timestamps are needed .* got None"),
             ({"weights": np.ones(4)}, {}, "weights have no meaning in sequences, .*weights = None"),
             ({"item_ids": [1, 0, 2, 3]}, {}, "item_ids must be at least 1 .* got 0 at position 1"),
-            ({}, {"max_sequence_length": 0}, "max_sequence_length must be an integer of at least 1, got 0"),
+            ({}, {"max_sequence_length": 0}, "max_sequence_length must be an integer between 1 and 2147483647, got 0"),
             ({}, {"min_sequence_length": -1}, "min_sequence_length must be an integer of at least 0, got -1"),
             ({}, {"step_size": 0}, "step_size must be an integer of at least 1, got 0"),
         ],

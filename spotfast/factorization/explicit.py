@@ -21,8 +21,8 @@ class ExplicitFactorizationModel(FactorizationModel):
     """Matrix factorization trained to predict ratings.
 
     Args:
-        loss: "regression" (squared error), "poisson" (counts: trains on and predicts `exp(score)`) or "logistic"
-            (yes or no, as 1 and 0 or 1 and -1: predicts `sigmoid(score)`).
+        loss: "regression" (squared error), "poisson" (counts, at least 0: trains on and predicts `exp(score)`) or
+            "logistic" (yes or no, as 1 and 0 or 1 and -1: ratings are cut to [0, 1]; predicts `sigmoid(score)`).
         embedding_dim: the length of user and item vectors, at least 1.
         n_iter: epochs per call of `fit`.
         batch_size: interactions per optimizer step, at least 1.
@@ -105,3 +105,9 @@ class ExplicitFactorizationModel(FactorizationModel):
         super()._check_interactions(interactions)
         if interactions.ratings is None:
             raise ValueError("ratings are needed to fit an explicit model, got interactions with ratings=None")
+        if self._loss == "poisson" and interactions.ratings.min() < 0:
+            position = int(interactions.ratings.argmin())
+            raise ValueError(
+                f"ratings must be at least 0 with loss='poisson', "
+                f"got {interactions.ratings[position]!r} at position {position}"
+            )

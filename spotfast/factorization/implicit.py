@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from spotfast import losses, validation
+from spotfast.arguments import Argument
 from spotfast.factorization.calling import candidate_scores
 from spotfast.factorization.model import FactorizationModel
 from spotfast.interactions import Interactions
-from spotfast.model import OptimizerFunction
+from spotfast.model import MOST_NEGATIVES, OptimizerFunction
 from spotfast.ops.negative_sampling import NegativeSampling
 from spotfast.ops.negatives import popularity_thresholds
 from spotfast.positives import Positives
@@ -63,6 +64,11 @@ class ImplicitFactorizationModel(FactorizationModel):
 
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
 
+    _num_negative_samples: int
+    _negatives: str
+    num_negative_samples: Argument[int] = Argument(partial(validation.integer, low=1, high=MOST_NEGATIVES))
+    negatives: Argument[str] = Argument(partial(validation.choice, allowed=NEGATIVES))
+
     def __init__(
         self,
         loss: str = "pointwise",
@@ -95,8 +101,8 @@ class ImplicitFactorizationModel(FactorizationModel):
             random_state,
             device,
         )
-        self._num_negative_samples = validation.integer("num_negative_samples", num_negative_samples, 1)
-        self._negatives = validation.choice("negatives", negatives, NEGATIVES)
+        self.num_negative_samples = num_negative_samples
+        self.negatives = negatives
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -105,12 +111,19 @@ class ImplicitFactorizationModel(FactorizationModel):
             "negatives": self._negatives,
         }
 
+    @property
+    def _slots(self) -> int:
+        return self._num_negative_samples if self._loss == "adaptive_hinge" else 1
+
+    def _check_interactions(self, interactions: Interactions) -> None:
+        super()._check_interactions(interactions)
+        self._check_batches(len(interactions), 1 + self._slots)
+
     def _task(self, interactions: Interactions, net: nn.Module) -> ImplicitTask:
         assert self._stream_seed is not None
         loss = getattr(losses, f"{self._loss}_loss")
+        sampling, score = self._sampling(interactions, self._slots), partial(candidate_scores, net)
         several = self._loss == "adaptive_hinge"
-        sampling = self._sampling(interactions, self._num_negative_samples if several else 1)
-        score = partial(candidate_scores, net)
         return ImplicitTask(interactions, self._stream_seed, self._device, self._loss, sampling, score, loss, several)
 
     def _sampling(self, interactions: Interactions, slots: int) -> NegativeSampling:

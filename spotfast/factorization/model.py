@@ -14,10 +14,12 @@ from spotfast.factorization.queries import FactorizationQueries
 from spotfast.factorization.representations import BilinearNet
 from spotfast.factorization.scoring import Link, Scorer, make_scorer
 from spotfast.interactions import Interactions
-from spotfast.model import Model, check_tables, flat_ids, fresh_array
+from spotfast.model import Model, check_tables
+from spotfast.predicted import flat_ids, fresh_array
 from spotfast.recommendation.queries import PredictedQueries, Queries
 from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.training.autograd import AutogradEngine
+from spotfast.training.divergence import from_finite_parameters
 from spotfast.training.factorization import ExplicitTask, ImplicitTask
 from spotfast.training.loop import Engine, train
 from spotfast.training.recognition import NotRecognisedError
@@ -39,17 +41,22 @@ class FactorizationModel(Model):
 
         Raises:
             ValueError: for invalid interactions, ids beyond the model or another `id_map` than that of the first fit
-                (the model is unchanged), or if the loss of an epoch is not finite.
+                (the model is unchanged); for a network with parameters that are not finite; and if the loss of an
+                epoch is not finite: a first fit leaves the model unfitted then, later ones leave the network as it is.
             TypeError: for anything but `Interactions`.
         """
         verbose = validation.flag("verbose", verbose)
         self._check_interactions(interactions)
+        undone_on_error = self._net is None and self._representation is None
         with self._as_new_on_error():
             if self._net is None:
                 self._initialize(interactions.num_users, interactions.num_items)
                 self.id_map = interactions.id_map
             assert self._net is not None
-            with device_memory.explained_for(self, "training", device_memory.FOR_TRAINING):
+            with (
+                from_finite_parameters(self._net, undone_on_error),
+                device_memory.explained_for(self, "training", device_memory.FOR_TRAINING),
+            ):
                 train(self._engine(self._task(interactions, self._net)), self.history, self._n_iter, verbose)
 
     def predict(self, user_ids: int | ArrayLike, item_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
@@ -72,7 +79,8 @@ class FactorizationModel(Model):
             Item 0 scores -inf in models with an `id_map`: it is padding.
 
         Raises:
-            ValueError: if the model has not been fitted, for ids beyond it, for different numbers of users and items.
+            ValueError: if the model has not been fitted, for ids beyond it, for different numbers of users and items,
+                and for predictions that are NaN, naming the user and the item.
             TypeError: for ids that are not integers.
         """
         with device_memory.explained_for(self, "the predictions", device_memory.FOR_PREDICTIONS):
@@ -152,13 +160,18 @@ class FactorizationModel(Model):
         users = flat_ids("user_ids", user_ids, self._num_users, "num_users")
         if item_ids is None:
             scores = scorer.matrix(self._tensor(users))
-            return fresh_array(scores[0] if len(users) == 1 else scores)
+            width = self._num_items
+            return fresh_array(
+                scores[0] if len(users) == 1 else scores,
+                lambda at: f"of user {users[at // width]} for item {at % width}",
+            )
         items = flat_ids("item_ids", item_ids, self._num_items, "num_items")
         if len(users) == 1:
             users = np.repeat(users, len(items))
         if len(users) != len(items):
             raise ValueError(f"user_ids must be one user, or one per item ({len(items)}), got {len(users)}")
-        return fresh_array(scorer.pairs(self._tensor(users), self._tensor(items)))
+        scores = scorer.pairs(self._tensor(users), self._tensor(items))
+        return fresh_array(scores, lambda at: f"of user {users[at]} for item {items[at]}")
 
     @property
     def _link(self) -> Link | None:

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from spotfast import backends, validation
 from spotfast.reference import windows as reference
 
+MOST_LENGTH = 2**31 - 1
+MOST_STEP = 2**62  # so that positions do not overflow
+
 
 def histories(
     user_ids: NDArray[np.integer[Any]],
@@ -166,9 +169,9 @@ def windows_at(
 
 
 def _check_shape(length: int, min_length: int, step: int) -> None:
-    validation.integer("length", length, 1, 2**31 - 1)
-    validation.integer("min_length", min_length, 0, 2**62)
-    validation.integer("step", step, 1, 2**62)
+    validation.integer("length", length, 1, MOST_LENGTH)
+    validation.integer("min_length", min_length, 0, MOST_STEP)
+    validation.integer("step", step, 1, MOST_STEP)
 
 
 def _check_indptr(indptr: NDArray[np.int64], num_items: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from spotfast import device_memory, recommendation, validation
-from spotfast.model import Model, OptimizerFunction, check_tables, flat_ids, fresh_array
+from spotfast.arguments import Argument
+from spotfast.model import MOST_NEGATIVES, Model, OptimizerFunction, check_tables
 from spotfast.optim import DeferredAdam
+from spotfast.predicted import flat_ids, fresh_array
 from spotfast.recommendation.queries import PredictedQueries, Queries
 from spotfast.recommendation.similarity import most_similar, table_of
 from spotfast.seeding import RandomStateLike
@@ -23,6 +26,7 @@ from spotfast.sequence.queries import FIRST_ITEM, SequenceQueries, item_lookup
 from spotfast.sequence.representations import CNNNet, LSTMNet, MixtureLSTMNet, PoolNet, SequenceNet
 from spotfast.sequence.scoring import Scorer, make_scorer
 from spotfast.training.autograd import CHUNK_POSITIONS, AutogradEngine
+from spotfast.training.divergence import from_finite_parameters
 from spotfast.training.loop import Engine, train
 from spotfast.training.recognition import NotRecognisedError
 from spotfast.training.sequence import Sequences, SequenceTask, check_sequences
@@ -80,6 +84,12 @@ class ImplicitSequenceModel(Model):
     LOSSES: ClassVar = ("pointwise", "bpr", "hinge", "adaptive_hinge")
     BUILT_IN: ClassVar = tuple(NETWORKS.values())
 
+    _num_negative_samples: int
+    num_negative_samples: Argument[int] = Argument(partial(validation.integer, low=1, high=MOST_NEGATIVES))
+    representation: Argument[str | nn.Module | None] = Argument(
+        read=lambda model: model._network or model._representation
+    )
+
     def __init__(
         self,
         loss: str = "pointwise",
@@ -112,7 +122,7 @@ class ImplicitSequenceModel(Model):
             device,
         )
         self._network = representation if isinstance(representation, str) else None
-        self._num_negative_samples = validation.integer("num_negative_samples", num_negative_samples, 1)
+        self.num_negative_samples = num_negative_samples
 
     def fit(self, interactions: Sequences, verbose: bool = False) -> None:
         """Train for `n_iter` epochs. Called again, training goes on: weights, optimizer and random stream continue.
@@ -124,12 +134,14 @@ class ImplicitSequenceModel(Model):
 
         Raises:
             ValueError: for invalid sequences, ids beyond the model or another `id_map` than that of the first fit (the
-                model is unchanged), if there is no item but padding to draw as a negative, or if the loss of an epoch
-                is not finite.
+                model is unchanged); if there is no item but padding to draw as a negative; for a network with
+                parameters that are not finite; and if the loss of an epoch is not finite: a first fit leaves the model
+                unfitted then, later ones leave the network as it is.
             TypeError: for anything but sequences.
         """
         verbose = validation.flag("verbose", verbose)
         self._check_interactions(interactions)
+        undone_on_error = self._net is None and self._representation is None
         with self._as_new_on_error():
             if self._net is None:
                 self._initialize(None, interactions.num_items)
@@ -137,6 +149,7 @@ class ImplicitSequenceModel(Model):
             assert self._net is not None
             task = self._task(interactions, self._net)
             with (
+                from_finite_parameters(self._net, undone_on_error),
                 self._gradients(task, self._net),
                 device_memory.explained_for(self, "training", device_memory.FOR_TRAINING),
             ):
@@ -160,7 +173,8 @@ class ImplicitSequenceModel(Model):
             - N > 1 sequences: shape (N, num_items) or (N, n).
 
         Raises:
-            ValueError: if the model has not been fitted, for ids beyond it and for wrong shapes.
+            ValueError: if the model has not been fitted, for ids beyond it, for wrong shapes, and for predictions that
+                are NaN, naming the sequence and the item.
             TypeError: for ids that are not integers.
         """
         scorer = self._scorer()
@@ -170,7 +184,13 @@ class ImplicitSequenceModel(Model):
             if item_ids is not None:
                 items = self._tensor(flat_ids("item_ids", item_ids, self._num_items, "num_items"))
             scores = scorer.scores(scorer.states(self._tensor(np.atleast_2d(rows))), items)
-            return fresh_array(scores[0] if len(scores) == 1 else scores)
+            width = scores.shape[1]
+
+            def name(at: int) -> str:
+                item = at % width if items is None else int(items[at % width])
+                return f"after sequence {at // width} for item {item}"
+
+            return fresh_array(scores[0] if len(scores) == 1 else scores, name)
 
     def recommend(
         self,
@@ -288,6 +308,7 @@ class ImplicitSequenceModel(Model):
         if len(interactions) == 0:
             raise ValueError("interactions must not be empty, got 0 sequences")
         self._check_id_map(getattr(interactions, "id_map", None))
+        self._check_batches(len(interactions), interactions.max_sequence_length * (1 + self._slots))
         if self._num_items is None:
             if interactions.num_items < 2:
                 raise ValueError(

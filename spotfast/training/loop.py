@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Protocol
 
+from spotfast.training.divergence import DivergedError
 from spotfast.training.history import Epoch, History
 from spotfast.training.interrupt import deferred_interrupt
 from spotfast.training.progress import Progress
@@ -43,7 +44,7 @@ def train(engine: Engine, history: History, epochs: int, verbose: bool = False) 
         verbose: show a progress bar, and print the loss of every epoch.
 
     Raises:
-        ValueError: if the mean loss of an epoch is not finite.
+        DivergedError: if the mean loss of an epoch is not finite.
     """
     for number in range(epochs):
         progress = Progress(number, engine.count, verbose)
@@ -55,7 +56,7 @@ def train(engine: Engine, history: History, epochs: int, verbose: bool = False) 
         finally:
             progress.close()
         if not math.isfinite(loss):
-            raise ValueError(
+            raise DivergedError(
                 f"the loss of epoch {number} is {loss}: training diverged. "
                 "Lower learning_rate, or check ratings and weights for extreme values"
             )

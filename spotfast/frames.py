@@ -15,7 +15,8 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from spotfast.id_map import IdMap, Ids, check_id_map, python_times
+from spotfast.id_checks import check_id_map
+from spotfast.id_map import IdMap, Ids, python_times
 
 SHOWN = 20  # columns listed in a message
 BLOCK = 1 << 20  # rows whose numbers are written at a time: memory that is asked for once is the slowest part of it
@@ -133,13 +134,16 @@ def columns(df: Any, labels: Mapping[str, Hashable]) -> dict[str, Column]:
     return {name: Column(name, label, frame.get_column(label)) for name, label in labels.items()}
 
 
-def number_ids(user: Column, item: Column, id_map: IdMap | None) -> tuple[NDArray[np.int32], NDArray[np.int32], IdMap]:
+def number_ids(
+    user: Column, item: Column, id_map: IdMap | None, unknown: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32], IdMap]:
     """Number the raw ids of two columns.
 
     Args:
         user: the column of users.
         item: the column of items.
         id_map: the numbers to use. Default: new ones in the order of the raw ids, users from 0, items from 1.
+        unknown: what stands for raw ids that are not in `id_map`. Default: they are an error.
 
     Returns:
         The ids of every row's user and item, and the map.
@@ -150,15 +154,17 @@ def number_ids(user: Column, item: Column, id_map: IdMap | None) -> tuple[NDArra
     check_id_map(id_map)
     known = (None, None) if id_map is None else (id_map.users, id_map.items)
     with ThreadPoolExecutor(2) as pool:  # most of the work is in libraries that let go of the GIL
-        (users, user_ids), (items, item_ids) = pool.map(_number, (user, item), known, (0, 1))
+        (users, user_ids), (items, item_ids) = pool.map(_number, (user, item), known, (0, 1), (unknown, unknown))
     return user_ids, item_ids, IdMap(users, items) if id_map is None else id_map
 
 
-def _number(column: Column, ids: Ids | None, first: int) -> tuple[Ids, NDArray[np.int32]]:
+def _number(column: Column, ids: Ids | None, first: int, unknown: int | None) -> tuple[Ids, NDArray[np.int32]]:
     values, codes = column.distinct()
     if ids is None:
         ids = Ids.in_order(values, first)
-    return ids, ids.to_id(values, name=column.title)[codes]  # indexing: several times as fast as `take`
+    return ids, ids.to_id(values, name=column.title, unknown=unknown)[
+        codes
+    ]  # indexing: several times as fast as `take`
 
 
 def _check_labels(names: list[Any], labels: Mapping[str, Hashable]) -> None:

@@ -147,13 +147,14 @@ class Ids:
         found[~blank] = self.raw[positions[~blank]]
         return found[()] if found.ndim == 0 else found
 
-    def to_id(self, raw: Any, *, name: str = "raw") -> Any:
+    def to_id(self, raw: Any, *, name: str = "raw", unknown: int | None = None) -> Any:
         """Return the ids of raw ids.
 
         Args:
             raw: one raw id, or several: a list, a numpy array of any shape, or a Series of any data frame library.
                 Anything else, a tuple too, is one raw id.
             name: what messages call `raw`.
+            unknown: what stands for raw ids that are not there. Default: they are an error.
 
         Returns:
             int32 array of the shape of `raw`; for one raw id an int.
@@ -164,11 +165,13 @@ class Ids:
         flat, shape = _flat(name, raw)
         positions = self._find(name, flat)
         missing = positions < 0
-        if missing.any():
-            unknown = list(dict.fromkeys(flat[missing].tolist()))
-            listed = ", ".join(map(repr, unknown[:SHOWN])) + (", ..." if len(unknown) > SHOWN else "")
-            raise ValueError(f"{name} must hold known raw ids, got {len(unknown)} unknown: {listed}")
         ids = (positions + self.first).astype(np.int32)
+        if unknown is not None:
+            ids[missing] = unknown
+        elif missing.any():
+            others = list(dict.fromkeys(flat[missing].tolist()))
+            listed = ", ".join(map(repr, others[:SHOWN])) + (", ..." if len(others) > SHOWN else "")
+            raise ValueError(f"{name} must hold known raw ids, got {len(others)} unknown: {listed}")
         return int(ids[0]) if shape == () else ids.reshape(shape)
 
     def _find(self, name: str, values: NDArray[Any]) -> NDArray[np.int64]:
@@ -215,23 +218,6 @@ class IdMap:
 
     def __repr__(self) -> str:
         return f"<IdMap ({len(self.users)} users, {len(self.items)} items)>"
-
-
-def check_id_map(id_map: Any, num_items: int | None = None, num_users: int | None = None) -> None:
-    """Raise unless `id_map` is None, or an `IdMap` of just so many users and items.
-
-    Args:
-        id_map: what is said to be the map.
-        num_items: the size of the item table, padding included; None if there is none to compare.
-        num_users: likewise of the user table.
-    """
-    if id_map is None:
-        return
-    if not isinstance(id_map, IdMap):
-        raise TypeError(f"id_map must be an IdMap or None, got {type(id_map).__name__}")
-    for name, ids, size in (("num_users", id_map.users, num_users), ("num_items", id_map.items, num_items)):
-        if size is not None and ids.size != size:
-            raise ValueError(f"{name} must be {ids.size}, as in id_map, got {size}")
 
 
 def _canonical(raw: Iterable[Hashable]) -> NDArray[Any]:
@@ -304,24 +290,3 @@ def python_times(name: str, times: NDArray[Any]) -> NDArray[Any]:
     if len(finer):
         raise ValueError(f"{name} must hold times in whole microseconds where they are ids, got {finer[0]}")
     return micros.astype(object)
-
-
-def check_same(name: str, data: Any, of: Any, what: str = "the model") -> None:
-    """Raise if ids mean one thing in the data and another to a model: both have an `id_map`, and these differ.
-
-    Args:
-        name: of the argument.
-        data: interactions or sequences, or anything without `id_map`.
-        of: what they are to agree with: a model, likewise.
-        what: that is, for the message.
-
-    Raises:
-        ValueError: naming the argument and both maps.
-    """
-    id_map, expected = getattr(data, "id_map", None), getattr(of, "id_map", None)
-    if id_map is None or expected is None or id_map == expected:
-        return
-    raise ValueError(
-        f"{name} must have the id_map of {what}, {expected}, got {id_map} with other raw ids: "
-        f"make it by Interactions.from_frame(df, ..., id_map=...)"
-    )

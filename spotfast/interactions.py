@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spotfast import validation
-from spotfast.id_map import IdMap, check_id_map
+from spotfast.id_checks import check_id_map
+from spotfast.id_map import IdMap
 from spotfast.ops import windows
 from spotfast.sequence_interactions import SequenceInteractions, SequenceWindows
 
@@ -96,6 +97,7 @@ class Interactions:
         weight: Hashable | None = None,
         *,
         id_map: IdMap | None = None,
+        unknown: str = "raise",
     ) -> Self:
         """Make interactions from a data frame, whose ids may be strings or whatever else can be hashed.
 
@@ -110,13 +112,14 @@ class Interactions:
             timestamp: the column of timestamps, finite numbers, dates or times (with a time zone: turned into UTC).
             weight: the column of weights, finite numbers >= 0, or None.
             id_map: that of earlier interactions, in order to number new ones of the same users and items alike.
+            unknown: what to do with rows whose user or item is not in `id_map`: "raise", or "drop" them.
 
         Returns:
             Interactions with new arrays: int32 ids, the others of the column's type.
 
         Raises:
             ValueError: naming the column, for one that is not there or used twice, for nulls, NaN and infinities, an
-                empty frame, and raw ids that are not in `id_map` (how many, and the first ten).
+                empty frame, and raw ids that are not in `id_map` (how many, and the first ten), or no row without.
             TypeError: for a df that is no data frame, and columns of unfit types.
 
         Example:
@@ -133,13 +136,23 @@ class Interactions:
         optional = {"rating": rating, "timestamp": timestamp, "weight": weight}
         given = {name: label for name, label in optional.items() if label is not None}
         columns = frames.columns(df, {"user": user, "item": item, **given})
-        user_ids, item_ids, id_map = frames.number_ids(columns["user"], columns["item"], id_map)
+        dropping = validation.choice("unknown", unknown, ("raise", "drop")) == "drop"
+        if dropping and id_map is None:
+            raise ValueError("unknown must be 'raise' without id_map, by which all ids are known, got 'drop'")
+        user_ids, item_ids, id_map = frames.number_ids(
+            columns["user"], columns["item"], id_map, -1 if dropping else None
+        )
+        known: Any = slice(None)
+        if dropping:
+            known = (user_ids >= 0) & (item_ids >= 0)
+            if not known.any():
+                raise ValueError(f"df must have rows whose user and item are in id_map, got {len(known)} without")
         return cls(
-            user_ids,
-            item_ids,
-            ratings=columns["rating"].numbers(booleans=True) if "rating" in columns else None,
-            timestamps=columns["timestamp"].numbers(times=True) if "timestamp" in columns else None,
-            weights=columns["weight"].numbers() if "weight" in columns else None,
+            user_ids[known],
+            item_ids[known],
+            ratings=columns["rating"].numbers(booleans=True)[known] if "rating" in columns else None,
+            timestamps=columns["timestamp"].numbers(times=True)[known] if "timestamp" in columns else None,
+            weights=columns["weight"].numbers()[known] if "weight" in columns else None,
             num_users=id_map.users.size,
             num_items=id_map.items.size,
             id_map=id_map,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spotfast import validation
-from spotfast.id_map import IdMap, check_id_map
+from spotfast.id_checks import check_id_map
+from spotfast.id_map import IdMap
 from spotfast.ops import windows
 
 PADDING_IDX = 0  # the item that fills sequences up on the left

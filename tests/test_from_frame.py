@@ -190,6 +190,36 @@ def test_raw_ids_that_a_known_map_lacks_are_listed(frame):
     assert "1 unknown: 11" in told
 
 
+def test_rows_that_a_known_map_lacks_can_be_dropped(frame):
+    known = Interactions.from_frame(small()).id_map
+    data = {
+        "user_id": ["bob", "new", "ann", "ann"],
+        "item_id": [30, 30, 11, 10],
+        "stars": [1.5, 2.5, 3.5, 4.5],
+        "when": [4, 3, 2, 1],
+        "share": [0.5, 0.25, 1.0, 2.0],
+    }
+    labels = {"rating": "stars", "timestamp": "when", "weight": "share"}
+    new = Interactions.from_frame(frame(data), **labels, id_map=known, unknown="drop")
+    assert new.id_map is known
+    assert (new.user_ids.tolist(), new.item_ids.tolist()) == ([1, 0], [3, 1])
+    assert (new.ratings.tolist(), new.timestamps.tolist(), new.weights.tolist()) == ([1.5, 4.5], [4, 1], [0.5, 2.0])
+    new.check()
+    nobody = frame({"user_id": ["new", "bob"], "item_id": [30, 11]})
+    told = message(ValueError, Interactions.from_frame, nobody, id_map=known, unknown="drop")
+    assert told == "df must have rows whose user and item are in id_map, got 2 without"
+    told = message(ValueError, Interactions.from_frame, nobody, unknown="drop")
+    assert told == "unknown must be 'raise' without id_map, by which all ids are known, got 'drop'"
+    told = message(ValueError, Interactions.from_frame, nobody, id_map=known, unknown="x")
+    assert told == "unknown must be one of 'raise', 'drop', got 'x'"
+
+
+def test_unknown_raw_ids_can_have_a_number():
+    ids = Interactions.from_frame(small()).id_map.users
+    assert ids.to_id(["bob", "new", "ann"], unknown=-1).tolist() == [1, -1, 0]
+    assert ids.to_id("new", unknown=-1) == -1
+
+
 def test_columns_that_are_not_there_are_told_with_those_that_are(frame):
     told = message(ValueError, Interactions.from_frame, frame(columns()), rating="stars")
     assert told == "rating must name a column of df, got 'stars'; the columns are 'user_id', 'item_id'"

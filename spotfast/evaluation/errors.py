@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spotfast import validation
 from spotfast.evaluation.scoring import check_of_users
-from spotfast.id_map import check_same
+from spotfast.id_checks import check_same
 from spotfast.vector_tables import VectorTables
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spotfast.evaluation.padded import PaddedBlock
 from spotfast.evaluation.sources import score_blocks, source_of
-from spotfast.id_map import check_same
+from spotfast.id_checks import check_same
 from spotfast.ops.rank_counts import RankCounts, rank_counts, vector_rank_counts
 from spotfast.ops.ranks import ranks, vector_ranks
 from spotfast.ops.scores import are_bounded

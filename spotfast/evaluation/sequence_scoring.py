@@ -13,7 +13,7 @@ from torch import Tensor
 from spotfast.evaluation.scoring import check_not_nan, has_own_predict, rows_in_block, score_bytes
 from spotfast.evaluation.sources import ranks_vectors
 from spotfast.factorization.model import FactorizationModel
-from spotfast.id_map import check_same
+from spotfast.id_checks import check_same
 from spotfast.sequence.implicit import ImplicitSequenceModel
 from spotfast.sequence.queries import FIRST_ITEM
 from spotfast.sequence.scoring import Scorer, item_tables

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spotfast import validation
-from spotfast.id_map import check_same
+from spotfast.id_checks import check_same
 from spotfast.interactions import Interactions
 from spotfast.rows import Rows
 

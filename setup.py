@@ -112,7 +112,8 @@ class BuildPy(build_py):
         if CUDA_TARGETS:
             command = [sys.executable, "-m", "spotfast.cuda.build", CUDA_TARGETS, str(folder)]
             command += ["--jobs", str(BUILD_JOBS)] if BUILD_JOBS else []
-            done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
+            path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+            done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": path}, check=False)
             if done.returncode != 0:
                 raise SystemExit(f"the CUDA kernels could not be compiled: status {done.returncode}")
 

@@ -138,7 +138,7 @@ def test_kernels_are_compiled_by_as_many_jobs(configured, monkeypatch, tmp_path,
 
 
 def test_kernels_that_cannot_be_compiled_end_the_build(tree):
-    pytest.importorskip("triton", reason="triton is not installed: nothing to compile kernels with")
+    pytest.importorskip("triton", reason="triton is not installed: nothing to compile with")
     (tree / "kernels" / "ranks.py").write_text("SPECIALISATIONS = [no_such_name]\n")
     done = build(tree, "build_py", "--build-lib", "built", SPOTFAST_CUDA_TARGETS="90")
     assert done.returncode != 0

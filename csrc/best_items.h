@@ -113,7 +113,7 @@ class BestItems {
 
     int64_t wanted_ = 0, room_ = 0;
     bool full_ = false;
-    ScoredItem worst_{-INFINITY, 0};  // if full
+    ScoredItem worst_{-INFINITY, 0};  // so until full
     std::vector<ScoredItem> items_;
 };
 

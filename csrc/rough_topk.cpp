@@ -89,9 +89,7 @@ class Candidates {
         cut_ = std::max(cut_, cut_below_least());
     }
 
-    int32_t cut_below_least() const {
-        return best_.full() ? scale_.cut_below_exact(best_.least()) : RoughScale::kLowest;
-    }
+    int32_t cut_below_least() const { return scale_.cut_below_exact(best_.least()); }  // the lowest for -infinity
 
     // Whether an item found by its rough score does not belong there: it is excluded, or an outlier.
     bool is_skipped(const Search& search, int64_t item) {

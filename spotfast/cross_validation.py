@@ -122,8 +122,8 @@ def temporal_split(
 
     Args:
         interactions: N interactions with timestamps.
-        time: interactions at or after it are the test set; a finite number, or a
-            date or time (with a time zone: turned into UTC), as the timestamps are.
+        time: interactions at or after it are the test set; a finite number, or a date or time (with a time zone: turned
+            into UTC), as the timestamps are.
         fraction: the share of interactions in the test set, the latest, in [0, 1]: `N - int((1 - fraction) * N)` of
             them. Of equal times, those later in the arrays count as later.
 
